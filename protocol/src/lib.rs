@@ -1,0 +1,24 @@
+//! What Slotmux's parts say to one another, and nothing else: no I/O, no clock, no state.
+//!
+//! Invariant: whatever bytes arrive, decoding them returns; it never panics, and it never holds
+//! more memory than the limit it was given.
+
+mod frame;
+mod ids;
+mod limits;
+pub mod atropos;
+pub mod link;
+mod problem;
+mod result;
+mod tool;
+pub mod v1;
+
+pub use frame::{Decoder, FrameError, encode};
+pub use ids::{ContainerId, Epoch, ExecutionId, IdError, LeaseId, ProfileName, SlotIndex, TrajectoryId};
+pub use limits::{CallLimits, Limits, SlotLimits};
+pub use problem::{Code, Problem};
+pub use result::{CausedBy, Ended, Isolation, ToolResult, Usage};
+pub use tool::{ArgsFault, BashArgs, Network, ReadFileArgs, ToolCall, WriteFileArgs};
+
+/// The version of the frames in [`link`]. Both sides refuse another one.
+pub const LINK_VERSION: u32 = 1;
