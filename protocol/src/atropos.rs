@@ -46,6 +46,7 @@ pub struct SlotResult {
 
 /// `POST /execute` at the pool.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PoolExecute {
     pub trajectory_id: String,
     pub tool: PoolTool,
@@ -54,9 +55,11 @@ pub struct PoolExecute {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PoolTool {
     pub name: String,
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub arguments: Value,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uniq_id: Option<String>,
@@ -64,6 +67,7 @@ pub struct PoolTool {
 
 /// The answer of the pool to one call.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PoolResult {
     pub success: bool,
     #[serde(default)]
@@ -71,6 +75,7 @@ pub struct PoolResult {
     #[serde(default)]
     pub error: String,
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub metadata: Map<String, Value>,
     #[serde(default)]
     pub uniq_id: Option<String>,
@@ -78,6 +83,7 @@ pub struct PoolResult {
 
 /// `POST /release` at the pool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PoolRelease {
     pub trajectory_id: String,
     /// Accepted and without effect: every released slot is reset.

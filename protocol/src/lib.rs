@@ -3,10 +3,10 @@
 //! Invariant: whatever bytes arrive, decoding them returns; it never panics, and it never holds
 //! more memory than the limit it was given.
 
+pub mod atropos;
 mod frame;
 mod ids;
 mod limits;
-pub mod atropos;
 pub mod link;
 mod problem;
 mod result;
@@ -14,7 +14,9 @@ mod tool;
 pub mod v1;
 
 pub use frame::{Decoder, FrameError, encode};
-pub use ids::{ContainerId, Epoch, ExecutionId, IdError, LeaseId, ProfileName, SlotIndex, TrajectoryId};
+pub use ids::{
+    ContainerId, Epoch, ExecutionId, IdError, LeaseId, ProfileName, SlotIndex, TrajectoryId,
+};
 pub use limits::{CallLimits, Limits, SlotLimits};
 pub use problem::{Code, Problem};
 pub use result::{CausedBy, Ended, Isolation, ToolResult, Usage};

@@ -39,17 +39,29 @@ pub enum ToContainer {
         heartbeat_ms: u64,
     },
     /// Opens a clean slot for the epoch of `holder.lease`. Answered by `Opened` or `Shut`.
-    Open { slot: SlotIndex, holder: Holder },
+    Open {
+        slot: SlotIndex,
+        holder: Holder,
+    },
     /// Closes a slot for `epoch` and every earlier one, kills what runs in it, empties it.
     /// Answered by `Clean` or `Dirty`.
-    Reset { slot: SlotIndex, epoch: Epoch },
+    Reset {
+        slot: SlotIndex,
+        epoch: Epoch,
+    },
     /// Answered by `Done` or `Refused`, each in its own time.
     Call(Box<Call>),
     /// Ends a running call as `cancelled`; unknown and finished ones are ignored.
-    Cancel { call: CallId },
-    Ping { seq: u64 },
+    Cancel {
+        call: CallId,
+    },
+    Ping {
+        seq: u64,
+    },
     /// Finish what runs within `grace_ms`, then exit.
-    Shutdown { grace_ms: u64 },
+    Shutdown {
+        grace_ms: u64,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,16 +82,42 @@ pub enum FromContainer {
         server: ServerInfo,
         slots: Vec<SlotReport>,
     },
-    Opened { slot: SlotIndex, epoch: Epoch },
+    Opened {
+        slot: SlotIndex,
+        epoch: Epoch,
+    },
     /// The slot was not opened: it is not clean, or was open for a later epoch already.
-    Shut { slot: SlotIndex, epoch: Epoch, why: String },
-    Clean { slot: SlotIndex, epoch: Epoch },
-    Dirty { slot: SlotIndex, epoch: Epoch, why: String },
-    Done { call: CallId, result: Box<ToolResult> },
-    Refused { call: CallId, problem: Box<Problem> },
+    Shut {
+        slot: SlotIndex,
+        epoch: Epoch,
+        why: String,
+    },
+    Clean {
+        slot: SlotIndex,
+        epoch: Epoch,
+    },
+    Dirty {
+        slot: SlotIndex,
+        epoch: Epoch,
+        why: String,
+    },
+    Done {
+        call: CallId,
+        result: Box<ToolResult>,
+    },
+    Refused {
+        call: CallId,
+        problem: Box<Problem>,
+    },
     /// The slot can run nothing any more until it is reset.
-    Broken { slot: SlotIndex, epoch: Epoch, why: String },
-    Pong { seq: u64 },
+    Broken {
+        slot: SlotIndex,
+        epoch: Epoch,
+        why: String,
+    },
+    Pong {
+        seq: u64,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

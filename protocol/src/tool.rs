@@ -12,7 +12,7 @@ pub enum Network {
     Off,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct BashArgs {
@@ -20,7 +20,7 @@ pub struct BashArgs {
     pub command: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ReadFileArgs {
@@ -28,7 +28,7 @@ pub struct ReadFileArgs {
     pub path: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WriteFileArgs {
@@ -38,7 +38,7 @@ pub struct WriteFileArgs {
 }
 
 /// A tool with its arguments.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToolCall {
     Bash(BashArgs),
@@ -92,7 +92,10 @@ mod tests {
     #[test]
     fn a_fault_names_its_field() {
         let fault = ToolCall::parse("bash", json!({"command": 7})).unwrap_err();
-        assert!(matches!(&fault, ArgsFault::Field { field, .. } if field == "args.command"), "{fault}");
+        assert!(
+            matches!(&fault, ArgsFault::Field { field, .. } if field == "args.command"),
+            "{fault}"
+        );
         let fault = ToolCall::parse("read_file", json!({})).unwrap_err();
         assert!(fault.to_string().contains("`path`"), "{fault}");
         let fault = ToolCall::parse("bash", json!({"command": "ls", "shell": "sh"})).unwrap_err();

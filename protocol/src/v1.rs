@@ -105,6 +105,16 @@ pub struct Lease {
     pub isolation: Isolation,
 }
 
+/// `POST /v1/leases/{lease_id}/renew`. An empty body is an empty request.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(ToSchema))]
+pub struct RenewRequest {
+    /// From now on the lease lives this long without a sign of life. Absent: as before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_s: Option<Seconds>,
+}
+
 /// `POST /v1/leases/{lease_id}/execute`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -279,7 +289,8 @@ mod tests {
 
     #[test]
     fn seconds_are_checked_at_the_limits() {
-        for (text, millis) in [("0", 0), ("0.0001", 1), ("1.5", 1_500), ("2592000", 2_592_000_000)] {
+        for (text, millis) in [("0", 0), ("0.0001", 1), ("1.5", 1_500), ("2592000", 2_592_000_000)]
+        {
             let seconds: Seconds = serde_json::from_str(text).unwrap();
             assert_eq!(seconds.as_millis(), millis, "{text}");
         }

@@ -1,1 +1,186 @@
-//! TO COME
+//! The process inside each container: slots, tools, isolation, limits.
+//!
+//! `main` starts a zygote, puts up slots on the best rung of the isolation ladder, and serves them
+//! over HTTP and over the Link until it is told to stop, its lifetime is over, or no pool has been
+//! linked for too long. `maybe_slot_zygote` must come first in the `main` of every executable that
+//! calls `main`: slots are forked from this executable started anew.
+
+mod cgroup;
+pub mod doctor;
+mod executions;
+mod files;
+mod http;
+mod init;
+mod isolate;
+mod ladder;
+mod link;
+mod options;
+mod outcome;
+mod server;
+mod slot;
+mod stop;
+mod trash;
+mod uids;
+mod wire;
+
+pub use ladder::Trial;
+pub use options::{Options, SettingsError, TOKEN_VARIABLE};
+
+use isolate::zygote::{self, Zygote};
+use options::Settings;
+use server::{Ground, Server};
+use std::{error::Error, fmt::Write as _, fs, io, path::Path, process::ExitCode, sync::Arc};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    time::{sleep, timeout},
+};
+
+/// `error: cause: root cause`, on one line.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // Writing to a string cannot fail.
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// Becomes a zygote, if that is what this process was started for. Call it before anything else.
+pub fn maybe_slot_zygote() -> Option<ExitCode> {
+    if std::env::args_os().nth(1).is_some_and(|it| it == zygote::ARGUMENT) {
+        return Some(ExitCode::from(u8::try_from(zygote::live()).unwrap_or(1)));
+    }
+    None
+}
+
+/// Serves until told to stop. Takes the token out of this process's environment.
+#[expect(clippy::print_stderr, reason = "errors of the command line go to people")]
+pub fn main(options: Options) -> ExitCode {
+    let cleanup = options.cleanup;
+    let settings = match Settings::new(options, take_token()) {
+        Ok(settings) => settings,
+        Err(error) => {
+            eprintln!("error: {}", chain(&error));
+            return ExitCode::from(2);
+        }
+    };
+    if cleanup {
+        server::clean_up_after(&settings);
+        return ExitCode::SUCCESS;
+    }
+    few_arenas();
+    match run(settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", chain(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// glibc keeps a heap for each thread; two are enough here, and memory is what slots are short of.
+#[expect(unsafe_code, reason = "a setting of the allocator")]
+fn few_arenas() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes numbers; called before other threads exist.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 2);
+    }
+}
+
+/// Its own environment is what a process can be read of; the kernel's copy is overwritten too.
+#[expect(unsafe_code, reason = "the environment is changed while there is one thread")]
+fn take_token() -> Option<String> {
+    let token = std::env::var(TOKEN_VARIABLE).ok();
+    if token.is_some() {
+        // SAFETY: no other thread exists yet.
+        unsafe { std::env::remove_var(TOKEN_VARIABLE) };
+    }
+    token
+}
+
+fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
+    // Not to be read by processes of the same user: the landlock rung has only that.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+    let zygote = Zygote::start().map_err(server::StartError::Zygote)?;
+    let ground = Ground::prepare(&settings, zygote)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .worker_threads(2)
+        .thread_stack_size(512 << 10)
+        .build()?;
+    runtime.block_on(serve(settings, ground))
+}
+
+async fn serve(settings: Settings, ground: Ground) -> Result<(), Box<dyn Error>> {
+    let (host, port) = (settings.host, settings.port);
+    let listener = TcpListener::bind((host, port)).await.map_err(|error| {
+        io::Error::new(error.kind(), format!("listen on {host}:{port}: {error}"))
+    })?;
+    let authority = listener.local_addr()?.to_string();
+    let server = Server::start(settings, ground).await?;
+    if let Some(path) = &server.settings.ready_file {
+        write_whole(path, &serde_json::json!({ "authority": authority }).to_string())?;
+    }
+    tracing::info!(authority, isolation = %server.isolation, "serving");
+    let router = http::router(Arc::clone(&server));
+    let stopping = Arc::clone(&server);
+    let listener = axum::serve::ListenerExt::tap_io(listener, |stream| {
+        // Answers are small and somebody waits for each.
+        let _ = stream.set_nodelay(true);
+    });
+    let serving = tokio::spawn(async move {
+        axum::serve(listener, router)
+            .with_graceful_shutdown(async move { stopping.draining.cancelled().await })
+            .await
+    });
+    let why = until_told_to_stop(&server).await?;
+    tracing::info!(why, "stopping");
+    server.drain(server.settings.grace).await;
+    server.stop.cancel();
+    // Clients that keep their connections open are not waited for.
+    let _ = timeout(std::time::Duration::from_millis(500), serving).await;
+    Ok(())
+}
+
+async fn until_told_to_stop(server: &Server) -> io::Result<&'static str> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let lifetime = async {
+        match server.settings.lifetime {
+            Some(lifetime) => sleep(lifetime).await,
+            None => std::future::pending().await,
+        }
+    };
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+        () = server.stop.cancelled() => "the pool said so",
+        () = lifetime => "its lifetime is over",
+        () = orphaned(server) => "no pool has been linked for too long",
+    })
+}
+
+async fn orphaned(server: &Server) {
+    let Some(patience) = server.settings.orphaned_after else {
+        return std::future::pending().await;
+    };
+    let mut linked = server.linked.subscribe();
+    loop {
+        // The sender lives as long as the server does.
+        let _ = linked.wait_for(|linked| !linked).await;
+        if timeout(patience, linked.wait_for(|linked| *linked)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Readers see nothing or all of it.
+fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    let draft = path.with_extension("draft");
+    fs::write(&draft, text)?;
+    fs::rename(&draft, path)
+}

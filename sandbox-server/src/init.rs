@@ -1,0 +1,151 @@
+//! slot-init: PID 1 of a slot.
+//!
+//! One thread that waits for four things at once: the server's orders, ended children, the
+//! command's output, and the time. It answers each order once, and reaps whatever is left to it.
+//! When the server is gone it ends everything that the slot ever started, then itself.
+
+mod capture;
+mod command;
+mod looper;
+mod tree;
+
+use crate::{
+    isolate::{
+        Birth, PATH, Step, WallError, drop, landlock, root,
+        seccomp::{self, Namespaced},
+        sys,
+    },
+    wire::{FRAME_BYTES_MAX, FromInit},
+};
+use command::Walls;
+use rustix::process::{Resource, Rlimit, setrlimit};
+use slotmux_protocol::{Isolation, Network, encode};
+use std::{
+    error::Error as _,
+    io::Write as _,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::Path,
+};
+
+/// Namespaces that a slot-init is born into.
+pub(crate) fn namespaces(birth: &Birth) -> libc::c_int {
+    if birth.rung != Isolation::Namespaces {
+        return 0;
+    }
+    let mut flags =
+        libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    if birth.network == Network::Off {
+        flags |= libc::CLONE_NEWNET;
+    }
+    // Root mounts with its own powers and enters a user namespace last; others need one to mount.
+    if birth.identity.is_none() {
+        flags |= libc::CLONE_NEWUSER;
+    }
+    flags
+}
+
+/// The whole life of a slot-init. Returns the exit code of the process.
+pub(crate) fn live(birth: &Birth, socket: OwnedFd) -> i32 {
+    let mut server = UnixStream::from(socket);
+    let walls = match put_up_walls(birth) {
+        Ok(walls) => walls,
+        Err(error) => {
+            let cause = error.source().map(ToString::to_string).unwrap_or_default();
+            let _ = tell(&mut server, &FromInit::Failed { step: error.step, error: cause });
+            return 1;
+        }
+    };
+    if tell(&mut server, &FromInit::Ready).is_err() {
+        return 0;
+    }
+    match looper::serve(server, birth, walls) {
+        Ok(()) => 0,
+        Err(_) => 2,
+    }
+}
+
+fn tell(server: &mut UnixStream, message: &FromInit) -> std::io::Result<()> {
+    let mut frame = bytes::BytesMut::new();
+    encode(message, FRAME_BYTES_MAX, &mut frame).map_err(std::io::Error::other)?;
+    server.write_all(&frame)
+}
+
+fn put_up_walls(birth: &Birth) -> Result<Walls, WallError> {
+    no_core_dumps()?;
+    rustix::process::setsid().map(|_| ()).or_else(ignore_leader).step("start a session")?;
+    match birth.rung {
+        Isolation::Namespaces => namespace_walls(birth),
+        Isolation::Uid => uid_walls(birth),
+        Isolation::Landlock => landlock_walls(birth),
+        Isolation::None => no_walls(birth),
+    }
+}
+
+fn namespace_walls(birth: &Birth) -> Result<Walls, WallError> {
+    if birth.identity.is_none() {
+        drop::map_ids(birth.server_uid, birth.server_gid)?;
+    }
+    if birth.network == Network::Off {
+        sys::loopback_up().step("turn loopback on")?;
+    }
+    root::enter(birth)?;
+    rustix::system::sethostname(b"slot").step("set the host name")?;
+    if let Some(identity) = birth.identity {
+        sys::set_ids(identity.uid, identity.uid, identity.uid, identity.uid)
+            .step("change the user")?;
+        sys::unshare_user().step("enter a user namespace")?;
+        drop::map_ids(identity.uid, identity.uid)?;
+    }
+    drop::all_capabilities()?;
+    for filter in seccomp::slot_filters(Namespaced::Yes).step("compile a seccomp filter")? {
+        sys::seccomp_filter(&filter).step("install a seccomp filter")?;
+    }
+    Walls::new(birth, None, Vec::new())
+}
+
+/// The init stays root with little power, so that commands cannot signal or trace it.
+fn uid_walls(birth: &Birth) -> Result<Walls, WallError> {
+    let ruleset = landlock::ruleset(birth)?;
+    drop::all_but_identity_changes()?;
+    become_subreaper()?;
+    let filters =
+        seccomp::slot_filters(Namespaced::No(birth.network)).step("compile a seccomp filter")?;
+    Walls::new(birth, Some(ruleset), filters)
+}
+
+fn landlock_walls(birth: &Birth) -> Result<Walls, WallError> {
+    let ruleset = landlock::ruleset(birth)?;
+    drop::all_capabilities()?;
+    become_subreaper()?;
+    let filters =
+        seccomp::slot_filters(Namespaced::No(birth.network)).step("compile a seccomp filter")?;
+    Walls::new(birth, Some(ruleset), filters)
+}
+
+fn no_walls(birth: &Birth) -> Result<Walls, WallError> {
+    become_subreaper()?;
+    Walls::new(birth, None, Vec::new())
+}
+
+/// Orphans of the slot come to the init, as they do to a PID 1.
+fn become_subreaper() -> Result<(), WallError> {
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .step("become the reaper of orphans")
+}
+
+fn no_core_dumps() -> Result<(), WallError> {
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
+        .step("forbid core dumps")
+}
+
+fn ignore_leader(error: rustix::io::Errno) -> rustix::io::Result<()> {
+    // PID 1 of a new namespace leads its session already on some kernels.
+    if error == rustix::io::Errno::PERM { Ok(()) } else { Err(error) }
+}
+
+/// `bash`, or else `sh`, as commands will find it.
+pub(crate) fn find_shell() -> Option<String> {
+    ["bash", "sh"].into_iter().find_map(|name| {
+        PATH.split(':').map(|dir| format!("{dir}/{name}")).find(|path| Path::new(path).is_file())
+    })
+}

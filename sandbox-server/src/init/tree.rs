@@ -1,0 +1,103 @@
+//! Everything that a slot started, found and ended.
+
+use crate::isolate::{Birth, sys};
+use slotmux_protocol::Isolation;
+use std::{fs, path::Path};
+
+const PAGE_BYTES: u64 = 4_096;
+
+/// Kills every process of the slot but the init. To be repeated until there are no children left:
+/// without a pid namespace a process may be forked while its parent is being looked for.
+pub(super) fn kill(birth: &Birth) {
+    match (birth.rung, birth.identity) {
+        (Isolation::Namespaces, _) => {
+            sys::kill_all(libc::SIGKILL);
+        }
+        (Isolation::Uid, Some(identity)) => {
+            kill_as(identity.uid, identity.reaper_uid);
+            kill_each(birth);
+        }
+        _ => kill_each(birth),
+    }
+}
+
+/// Kills what runs as `uid`, from a process which that user may not signal.
+fn kill_as(uid: u32, reaper_uid: u32) {
+    match sys::fork() {
+        Ok(None) => {
+            if sys::set_ids(reaper_uid, uid, reaper_uid, uid).is_ok() {
+                sys::kill_all(libc::SIGKILL);
+            }
+            sys::exit_now(0);
+        }
+        Ok(Some(child)) => {
+            let pid = rustix::process::Pid::from_raw(child);
+            let _ = rustix::process::waitpid(pid, rustix::process::WaitOptions::empty());
+        }
+        // No process to be had: `kill_each` does it from here.
+        Err(_) => {}
+    }
+}
+
+fn kill_each(birth: &Birth) {
+    for pid in processes(birth) {
+        if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+            // Gone already is what we want.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+/// The processes of the slot, without the init.
+pub(super) fn processes(birth: &Birth) -> Vec<i32> {
+    match birth.rung {
+        Isolation::Namespaces => visible().filter(|pid| *pid != 1).collect(),
+        _ => {
+            let mut found = Vec::new();
+            let own = rustix::process::getpid().as_raw_nonzero().get();
+            collect_children(own, &mut found);
+            found
+        }
+    }
+}
+
+fn visible() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+fn collect_children(parent: i32, found: &mut Vec<i32>) {
+    let tasks = fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
+    for task in tasks {
+        let Ok(children) = fs::read_to_string(task.path().join("children")) else { continue };
+        for child in children.split_whitespace().filter_map(|pid| pid.parse().ok()) {
+            found.push(child);
+            collect_children(child, found);
+        }
+    }
+}
+
+/// Memory of the slot's processes, shared pages counted once where that can be told.
+pub(super) fn memory_bytes(birth: &Birth, limit_bytes: u64) -> u64 {
+    let pids = processes(birth);
+    let resident = pids.iter().map(|pid| resident_bytes(*pid)).sum();
+    if resident <= limit_bytes {
+        return resident;
+    }
+    // Dear, and so only asked when it matters.
+    pids.iter().map(|pid| proportional_bytes(*pid).unwrap_or_else(|| resident_bytes(*pid))).sum()
+}
+
+fn resident_bytes(pid: i32) -> u64 {
+    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+    let pages: u64 = statm.split(' ').nth(1).and_then(|it| it.parse().ok()).unwrap_or(0);
+    pages * PAGE_BYTES
+}
+
+fn proportional_bytes(pid: i32) -> Option<u64> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = fs::read_to_string(Path::new(&path)).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1_024)
+}

@@ -1,0 +1,93 @@
+//! The walls round a slot, and the processes that live behind them.
+//!
+//! `zygote` is this executable started anew: one thread, an empty environment, no secret in its
+//! memory. It forks a slot-init for each slot. `init` is that process: it puts up the walls of its
+//! rung (`root`, `drop`, `seccomp`, `landlock`), then runs commands for the server until its
+//! socket closes, and then ends everything it ever started.
+//!
+//! Invariant: a slot-init has given up every power before it runs the first command, and nothing
+//! that it inherits or holds opens anything of the server's.
+
+pub(crate) mod drop;
+pub(crate) mod landlock;
+pub(crate) mod root;
+pub(crate) mod seccomp;
+pub(crate) mod sys;
+pub(crate) mod zygote;
+
+use serde::{Deserialize, Serialize};
+use slotmux_protocol::{Isolation, Network, SlotLimits};
+use std::path::PathBuf;
+
+/// Everything that a slot-init needs to know. Written by the server, read after the fork.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Birth {
+    pub(crate) rung: Isolation,
+    pub(crate) network: Network,
+    /// Who the commands run as, outside of any user namespace. Absent: as the server.
+    pub(crate) identity: Option<Identity>,
+    /// Of the server itself. A process in a fresh user namespace cannot ask for them any more.
+    pub(crate) server_uid: u32,
+    pub(crate) server_gid: u32,
+    /// The slot's directory: `workspace`, `tmp`, and `root` as a mount point.
+    pub(crate) slot_dir: PathBuf,
+    /// More directories of the host to show, read-only.
+    pub(crate) exposed: Vec<PathBuf>,
+    pub(crate) limits: SlotLimits,
+    /// Whether a memory cgroup holds the slot; without one the init watches the memory itself.
+    pub(crate) memory_cgroup: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Identity {
+    pub(crate) uid: u32,
+    /// Nobody's: kills what runs as `uid` without being killed by it.
+    pub(crate) reaper_uid: u32,
+}
+
+impl Birth {
+    pub(crate) fn workspace(&self) -> PathBuf {
+        self.slot_dir.join("workspace")
+    }
+
+    pub(crate) fn tmp(&self) -> PathBuf {
+        self.slot_dir.join("tmp")
+    }
+
+    /// The workspace as the commands see it.
+    pub(crate) fn workspace_inside(&self) -> PathBuf {
+        match self.rung {
+            Isolation::Namespaces => PathBuf::from("/workspace"),
+            _ => self.workspace(),
+        }
+    }
+
+    pub(crate) fn tmp_inside(&self) -> PathBuf {
+        match self.rung {
+            Isolation::Namespaces => PathBuf::from("/tmp"),
+            _ => self.tmp(),
+        }
+    }
+}
+
+/// Where commands are looked for, inside and outside.
+pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The step of putting up walls that the kernel refused.
+#[derive(Debug, thiserror::Error)]
+#[error("{step}")]
+pub(crate) struct WallError {
+    pub(crate) step: String,
+    pub(crate) source: std::io::Error,
+}
+
+/// Names the step that an I/O error belongs to.
+pub(crate) trait Step<T> {
+    fn step(self, step: &str) -> Result<T, WallError>;
+}
+
+impl<T, E: Into<std::io::Error>> Step<T> for Result<T, E> {
+    fn step(self, step: &str) -> Result<T, WallError> {
+        self.map_err(|error| WallError { step: step.to_owned(), source: error.into() })
+    }
+}

@@ -1,0 +1,221 @@
+//! System calls that no library of ours wraps, each a few lines, none with a policy.
+#![expect(unsafe_code, reason = "raw system calls")]
+
+use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::{
+    ffi::{CStr, CString},
+    io,
+    os::unix::ffi::OsStrExt,
+    path::Path,
+};
+
+pub(crate) fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// What `fork` became in this process.
+pub(crate) enum Forked {
+    Child,
+    Parent { pid: i32, pidfd: OwnedFd },
+}
+
+/// Forks into new namespaces. The child is a child of *our* parent, which so may wait for it.
+///
+/// To be called with one thread only: the child goes on with a copy of that thread.
+pub(crate) fn fork_for_parent(namespaces: libc::c_int) -> io::Result<Forked> {
+    let mut pidfd: libc::c_int = -1;
+    let flags = libc::CLONE_PIDFD | libc::CLONE_PARENT | namespaces;
+    // SAFETY: zero is a valid value for each of these integers.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = u64::from(flags.cast_unsigned());
+    args.pidfd = std::ptr::from_mut(&mut pidfd).addr() as u64;
+    // SAFETY: without CLONE_VM the child has its own copy of all memory; `pidfd` outlives the call.
+    let pid = check(unsafe {
+        libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>())
+    })?;
+    if pid == 0 {
+        return Ok(Forked::Child);
+    }
+    // SAFETY: the kernel has just made this descriptor for us.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Forked::Parent { pid: i32::try_from(pid).unwrap_or(-1), pidfd })
+}
+
+/// Plain `fork`, for a process with one thread. `None` in the child.
+pub(crate) fn fork() -> io::Result<Option<i32>> {
+    // SAFETY: the caller has one thread, so the child's copy of every lock is consistent.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(None),
+        pid => Ok(Some(pid)),
+    }
+}
+
+pub(crate) fn unshare_user() -> io::Result<()> {
+    // SAFETY: takes a number; a user namespace shares no memory with anybody.
+    check(unsafe { libc::unshare(libc::CLONE_NEWUSER) }.into())?;
+    Ok(())
+}
+
+/// Ends the process at once: no destructors, no handlers.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: always sound.
+    unsafe { libc::_exit(code) }
+}
+
+/// Makes a whole tree of mounts read-only, and without devices and set-uid.
+pub(crate) fn lock_mounts(path: &CStr, read_only: bool) -> io::Result<()> {
+    let mut attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+    if read_only {
+        attributes |= libc::MOUNT_ATTR_RDONLY;
+    }
+    let attr = libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    // SAFETY: `path` and `attr` outlive the call, and the size is that of `attr`.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::AT_RECURSIVE,
+            &raw const attr,
+            size_of::<libc::mount_attr>(),
+        )
+    })?;
+    Ok(())
+}
+
+/// Turns the loopback interface of this network namespace on.
+pub(crate) fn loopback_up() -> io::Result<()> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    // SAFETY: zero is a valid `ifreq`.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo\0") {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags =
+        libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or(0);
+    // SAFETY: SIOCSIFFLAGS reads one `ifreq`, which outlives the call.
+    let done =
+        unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) };
+    check(done.into())?;
+    Ok(())
+}
+
+/// The ids of this thread alone (glibc's wrappers would change every thread's).
+pub(crate) fn set_ids(real: u32, effective: u32, saved: u32, gid: u32) -> io::Result<()> {
+    // SAFETY: these calls take numbers and an empty list.
+    unsafe {
+        check(libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()))?;
+        check(libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
+        check(libc::syscall(libc::SYS_setresuid, real, effective, saved))?;
+    }
+    Ok(())
+}
+
+/// Whose files this thread works with. The kernel drops the capabilities over files with a
+/// `uid` that is not 0, and gives them back with 0.
+pub(crate) fn set_file_ids(uid: u32, gid: u32) {
+    // SAFETY: these calls take numbers; they report no errors.
+    unsafe {
+        libc::syscall(libc::SYS_setfsgid, gid);
+        libc::syscall(libc::SYS_setfsuid, uid);
+    }
+}
+
+/// Sends `signal` to everything that this process may signal, but not to itself. `false`: there
+/// was nothing.
+pub(crate) fn kill_all(signal: i32) -> bool {
+    // SAFETY: takes numbers.
+    unsafe { libc::kill(-1, signal) == 0 }
+}
+
+/// A descriptor that becomes readable when a child ends. Blocks SIGCHLD for this thread.
+pub(crate) fn child_signals() -> io::Result<OwnedFd> {
+    // SAFETY: the set is initialised before use and outlives the calls; the descriptor is new.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGCHLD);
+        check(libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()).into())?;
+        let fd = libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+        check(fd.into())?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// A child that has ended, with what it and its own children used.
+pub(crate) struct Reaped {
+    pub(crate) pid: i32,
+    pub(crate) status: i32,
+    pub(crate) usage: libc::rusage,
+}
+
+/// Reaps one child that has ended; `Ok(None)` if none has, `ECHILD` if there are no children.
+pub(crate) fn reap() -> io::Result<Option<Reaped>> {
+    let mut status = 0;
+    // SAFETY: zero is a valid `rusage`; both outlive the call.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: as above.
+    let pid = unsafe { libc::wait4(-1, &raw mut status, libc::WNOHANG, &raw mut usage) };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(None),
+        pid => Ok(Some(Reaped { pid, status, usage })),
+    }
+}
+
+/// A read-only `prctl`-like switch: forbids this process tree to gain anything by `execve`.
+pub(crate) fn no_new_privileges() -> io::Result<()> {
+    rustix::thread::set_no_new_privs(true).map_err(Into::into)
+}
+
+/// Restricts this thread and its children by a Landlock ruleset.
+pub(crate) fn landlock_restrict(ruleset: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: takes numbers.
+    check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0) })?;
+    Ok(())
+}
+
+/// Filters the system calls of this thread and its children.
+pub(crate) fn seccomp_filter(program: &[seccompiler::sock_filter]) -> io::Result<()> {
+    let fprog = libc::sock_fprog {
+        len: u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
+        filter: program.as_ptr().cast_mut().cast(),
+    };
+    // SAFETY: the program outlives the call; both `sock_filter` types are the kernel's.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+            &raw const fprog,
+        )
+    })?;
+    Ok(())
+}
+
+/// Every signal back to its default: an ignored one would stay ignored in every command.
+pub(crate) fn default_signals() -> io::Result<()> {
+    for signal in 1..=31 {
+        if signal != libc::SIGKILL && signal != libc::SIGSTOP {
+            // SAFETY: no handler is installed.
+            let before = unsafe { libc::signal(signal, libc::SIG_DFL) };
+            if before == libc::SIG_ERR {
+                return Err(io::Error::last_os_error());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Closes every descriptor from `first` on: what our parent's parent forgot is not a slot's.
+pub(crate) fn close_from(first: i32) -> io::Result<()> {
+    // SAFETY: called before this process has opened any of them.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) })?;
+    Ok(())
+}

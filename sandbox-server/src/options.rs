@@ -1,0 +1,201 @@
+//! What people write on the command line, and the settings that come of it.
+
+use slotmux_protocol::{ContainerId, Isolation, Limits, Network, SlotLimits};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+/// The variable that the container's token comes in. Taken out of the environment at once.
+pub const TOKEN_VARIABLE: &str = "SLOTMUX_CONTAINER_TOKEN";
+
+/// Serve slots: isolated workspaces in which bash and file tools run.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "\
+Examples:
+  sandbox-server --port 8080 --slots 10 --data-dir /data
+  curl -s localhost:8080/execute -d '{\"slot_id\":\"slot_0\",\"tool\":\"bash\",\"args\":{\"command\":\"id\"}}'
+
+Exit codes: 0 stopped when asked to, 1 could not start, 2 bad arguments.")]
+pub struct Options {
+    /// Address to listen on. Anything but loopback needs SLOTMUX_CONTAINER_TOKEN, or --no-auth.
+    #[arg(long, default_value = "127.0.0.1", value_name = "IP")]
+    pub host: IpAddr,
+
+    /// Port to listen on; 0 takes a free one.
+    #[arg(long, default_value_t = 8080)]
+    pub port: u16,
+
+    /// Number of slots.
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    pub slots: u16,
+
+    /// Where slots keep their files [default: $NOMAD_ALLOC_DIR/data under Nomad, else /data].
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// Name of this container, told to pools and used for cgroups.
+    #[arg(long, value_name = "NAME")]
+    pub container: Option<String>,
+
+    /// Refuse to run below this: namespaces, uid, landlock or none.
+    #[arg(long, default_value = "landlock", value_name = "RUNG")]
+    pub isolation_min: Isolation,
+
+    /// Whether slots reach the network: on or off.
+    #[arg(long, default_value = "on", value_parser = parse_network, value_name = "on|off")]
+    pub network: Network,
+
+    /// Show one more directory of this container to the slots, read-only. Repeatable.
+    #[arg(long, value_name = "DIR")]
+    pub expose: Vec<PathBuf>,
+
+    /// Memory of a slot, in bytes; 0: no limit.
+    #[arg(long, default_value_t = SlotLimits::default().memory_bytes_max, value_name = "BYTES")]
+    pub memory_bytes_max: u64,
+
+    /// Processes of a slot; 0: no limit.
+    #[arg(long, default_value_t = SlotLimits::default().processes_max, value_name = "N")]
+    pub processes_max: u32,
+
+    /// Open files of each process; 0: no limit.
+    #[arg(long, default_value_t = SlotLimits::default().open_files_max, value_name = "N")]
+    pub open_files_max: u32,
+
+    /// Size of one file, in bytes; 0: no limit.
+    #[arg(long, default_value_t = SlotLimits::default().file_bytes_max, value_name = "BYTES")]
+    pub file_bytes_max: u64,
+
+    /// Size of a slot's /tmp and of its /dev/shm, in bytes; 0: no limit.
+    #[arg(long, default_value_t = SlotLimits::default().tmp_bytes_max, value_name = "BYTES")]
+    pub tmp_bytes_max: u64,
+
+    /// When asked to stop, let running calls go on for this long.
+    #[arg(long, default_value_t = 5.0, value_name = "SECONDS")]
+    pub grace_s: f64,
+
+    /// End after this long, whatever happens; 0: never.
+    #[arg(long, default_value_t = 0.0, value_name = "SECONDS")]
+    pub lifetime_s: f64,
+
+    /// End when no pool has been linked for this long; 0: never.
+    #[arg(long, default_value_t = 0.0, value_name = "SECONDS")]
+    pub orphaned_after_s: f64,
+
+    /// Write {"authority":"HOST:PORT"} there when the slots answer.
+    #[arg(long, value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+
+    /// Serve a public address although no token is set.
+    #[arg(long)]
+    pub no_auth: bool,
+
+    /// Remove what a killed server of this --data-dir and --container has left, and exit.
+    #[arg(long)]
+    pub cleanup: bool,
+}
+
+fn parse_network(text: &str) -> Result<Network, String> {
+    match text {
+        "on" => Ok(Network::On),
+        "off" => Ok(Network::Off),
+        other => Err(format!("the network is on or off, not `{other}`")),
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) host: IpAddr,
+    pub(crate) port: u16,
+    pub(crate) slots: u16,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) container: ContainerId,
+    pub(crate) isolation_min: Isolation,
+    pub(crate) network: Network,
+    pub(crate) exposed: Vec<PathBuf>,
+    pub(crate) slot_limits: SlotLimits,
+    pub(crate) limits: Limits,
+    pub(crate) grace: Duration,
+    pub(crate) lifetime: Option<Duration>,
+    pub(crate) orphaned_after: Option<Duration>,
+    pub(crate) ready_file: Option<PathBuf>,
+    pub(crate) token: Option<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    #[error("--slots is between 1 and {max}, not {slots}", max = crate::uids::SLOTS_MAX - 1)]
+    Slots { slots: u16 },
+    #[error("--container: {0}")]
+    Container(slotmux_protocol::IdError),
+    #[error("{flag} takes seconds between 0 and 315360000, not {value}")]
+    Seconds { flag: &'static str, value: f64 },
+    #[error("--expose takes an absolute path of a directory that exists, not `{}`", .0.display())]
+    Expose(PathBuf),
+    #[error(
+        "{host} can be reached from other machines: set {TOKEN_VARIABLE}, or say --no-auth if \
+         everybody who reaches it may run commands"
+    )]
+    Open { host: IpAddr },
+}
+
+impl Settings {
+    pub(crate) fn new(options: Options, token: Option<String>) -> Result<Self, SettingsError> {
+        let max = crate::uids::SLOTS_MAX - 1;
+        if !(1..=max).contains(&options.slots) {
+            return Err(SettingsError::Slots { slots: options.slots });
+        }
+        let token = token.filter(|it| !it.is_empty());
+        if !options.host.is_loopback() && token.is_none() && !options.no_auth {
+            return Err(SettingsError::Open { host: options.host });
+        }
+        for path in &options.expose {
+            if !path.is_absolute() || !path.is_dir() {
+                return Err(SettingsError::Expose(path.clone()));
+            }
+        }
+        let container = match options.container {
+            Some(name) => ContainerId::new(name),
+            None => ContainerId::new(format!("container-{}", std::process::id())),
+        };
+        Ok(Self {
+            host: options.host,
+            port: options.port,
+            slots: options.slots,
+            data_dir: options.data_dir.unwrap_or_else(default_data_dir),
+            container: container.map_err(SettingsError::Container)?,
+            isolation_min: options.isolation_min,
+            network: options.network,
+            exposed: options.expose,
+            slot_limits: SlotLimits {
+                memory_bytes_max: options.memory_bytes_max,
+                processes_max: options.processes_max,
+                open_files_max: options.open_files_max,
+                file_bytes_max: options.file_bytes_max,
+                tmp_bytes_max: options.tmp_bytes_max,
+            },
+            limits: Limits::default(),
+            grace: seconds("--grace-s", options.grace_s)?,
+            lifetime: or_never("--lifetime-s", options.lifetime_s)?,
+            orphaned_after: or_never("--orphaned-after-s", options.orphaned_after_s)?,
+            ready_file: options.ready_file,
+            token,
+        })
+    }
+}
+
+fn seconds(flag: &'static str, value: f64) -> Result<Duration, SettingsError> {
+    if (0.0..=315_360_000.0).contains(&value) {
+        Ok(Duration::from_secs_f64(value))
+    } else {
+        Err(SettingsError::Seconds { flag, value })
+    }
+}
+
+fn or_never(flag: &'static str, value: f64) -> Result<Option<Duration>, SettingsError> {
+    seconds(flag, value).map(|it| (!it.is_zero()).then_some(it))
+}
+
+fn default_data_dir() -> PathBuf {
+    match std::env::var_os("NOMAD_ALLOC_DIR") {
+        Some(dir) => PathBuf::from(dir).join("data"),
+        None => PathBuf::from("/data"),
+    }
+}

@@ -1,0 +1,328 @@
+//! What a call came to, before it is put into the words of one wire or the other.
+
+use crate::{
+    files::FileError,
+    wire::{Captured, Done, End},
+};
+use serde_json::{Map, Value, json};
+use slotmux_protocol::{
+    CausedBy, Ended, ExecutionId, Isolation, Network, ToolResult, Usage, atropos::SlotResult,
+};
+
+/// Of each stream, on the atropos wire.
+const ATROPOS_STREAM_CHARS_MAX: usize = 50_000;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) body: Body,
+    /// Empty when it went well.
+    pub(crate) error: String,
+    pub(crate) ended: Ended,
+    pub(crate) caused_by: CausedBy,
+    pub(crate) exit_code: Option<i32>,
+    pub(crate) signal: Option<i32>,
+    pub(crate) network: Network,
+    pub(crate) usage: Usage,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Body {
+    Text(String),
+    Streams { stdout: Captured, stderr: Captured },
+}
+
+/// What the slot's cgroup saw while the command ran.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Pressure {
+    pub(crate) oom_kills: u64,
+    pub(crate) memory_peak_bytes: Option<u64>,
+}
+
+impl Outcome {
+    pub(crate) fn of_command(
+        done: Done,
+        pressure: Pressure,
+        timeout_ms: u64,
+        cancelled_by: CausedBy,
+        network: Network,
+    ) -> Self {
+        let failed = done.end != End::Exited(0);
+        let mut outcome = Self {
+            usage: Usage {
+                wall_us: done.wall_us,
+                user_us: done.user_us,
+                system_us: done.system_us,
+                max_rss_bytes: done.max_rss_bytes,
+                memory_peak_bytes: pressure.memory_peak_bytes,
+                stdout_bytes: done.stdout.bytes,
+                stderr_bytes: done.stderr.bytes,
+                cut_bytes: done.stdout.cut_bytes() + done.stderr.cut_bytes(),
+            },
+            body: Body::Streams { stdout: done.stdout, stderr: done.stderr },
+            error: String::new(),
+            ended: Ended::Exited,
+            caused_by: CausedBy::Policy,
+            exit_code: None,
+            signal: None,
+            network,
+        };
+        let (ended, error) = match done.end {
+            End::Exited(code) => {
+                outcome.exit_code = Some(code);
+                (
+                    Ended::Exited,
+                    if code == 0 { String::new() } else { format!("Exit code: {code}") },
+                )
+            }
+            End::Signaled(signal) => {
+                outcome.signal = Some(signal);
+                (Ended::Signaled, format!("Killed by signal {signal}"))
+            }
+            End::Timeout => (Ended::Timeout, timed_out(timeout_ms)),
+            End::Cancelled => (Ended::Cancelled, "Command was cancelled".to_owned()),
+            End::Oom => (Ended::Oom, OOM.to_owned()),
+            End::OutputLimit => (Ended::OutputLimit, "Command printed more than it may".to_owned()),
+            End::NotStarted(libc::EAGAIN) => (Ended::Pids, PIDS.to_owned()),
+            End::NotStarted(libc::ENOMEM) => (Ended::Oom, OOM.to_owned()),
+            End::NotStarted(libc::E2BIG) => {
+                outcome.exit_code = Some(126);
+                (Ended::Exited, "Command too long for the system".to_owned())
+            }
+            End::NotStarted(libc::EINVAL) => {
+                outcome.exit_code = Some(126);
+                (Ended::Exited, "Command has a NUL byte".to_owned())
+            }
+            End::NotStarted(errno) => {
+                outcome.caused_by = CausedBy::Infra;
+                let reason = std::io::Error::from_raw_os_error(errno);
+                (Ended::Lost, format!("Command could not be started: {reason}"))
+            }
+            // The caller turns this into a problem before it comes here.
+            End::NoShell => (Ended::Lost, "There is no shell".to_owned()),
+        };
+        outcome.ended = ended;
+        outcome.error = error;
+        outcome.attribute(failed, pressure, done.processes_full, cancelled_by);
+        outcome
+    }
+
+    /// The kernel's killing shows as a signal or an exit code first; here it gets its name.
+    fn attribute(
+        &mut self,
+        failed: bool,
+        pressure: Pressure,
+        processes_full: bool,
+        cancelled_by: CausedBy,
+    ) {
+        match self.ended {
+            Ended::Exited | Ended::Signaled if failed && pressure.oom_kills > 0 => {
+                self.ended = Ended::Oom;
+                OOM.clone_into(&mut self.error);
+            }
+            Ended::Exited if failed && processes_full => {
+                self.ended = Ended::Pids;
+                PIDS.clone_into(&mut self.error);
+            }
+            Ended::Cancelled => self.caused_by = cancelled_by,
+            _ => {}
+        }
+    }
+
+    pub(crate) fn of_file(result: Result<String, FileError>, network: Network) -> Self {
+        let (text, error, code) = match result {
+            Ok(text) => (text, String::new(), 0),
+            Err(error) => (String::new(), error.to_string(), 1),
+        };
+        Self {
+            body: Body::Text(text),
+            error,
+            ended: Ended::Exited,
+            caused_by: CausedBy::Policy,
+            exit_code: Some(code),
+            signal: None,
+            network,
+            usage: Usage::default(),
+        }
+    }
+
+    /// It did not come to an end of its own.
+    pub(crate) fn cut_short(ended: Ended, by: CausedBy, error: &str, network: Network) -> Self {
+        Self {
+            body: Body::Text(String::new()),
+            error: error.to_owned(),
+            ended,
+            caused_by: by,
+            exit_code: None,
+            signal: None,
+            network,
+            usage: Usage::default(),
+        }
+    }
+
+    pub(crate) fn success(&self) -> bool {
+        self.ended == Ended::Exited && self.exit_code == Some(0)
+    }
+
+    /// For keeping: about what it takes in memory.
+    pub(crate) fn size_bytes(&self) -> usize {
+        let body = match &self.body {
+            Body::Text(text) => text.len(),
+            Body::Streams { stdout, stderr } => {
+                stdout.head.len() + stdout.tail.len() + stderr.head.len() + stderr.tail.len()
+            }
+        };
+        size_of::<Self>() + body + self.error.len()
+    }
+
+    pub(crate) fn to_result(&self, execution_id: ExecutionId, isolation: Isolation) -> ToolResult {
+        let output = match &self.body {
+            Body::Text(text) => text.clone(),
+            Body::Streams { stdout, stderr } => join_streams(both_ends(stdout), &both_ends(stderr)),
+        };
+        ToolResult {
+            execution_id,
+            success: self.success(),
+            output,
+            error: self.error.clone(),
+            ended: self.ended,
+            caused_by: self.caused_by,
+            exit_code: self.exit_code,
+            signal: self.signal,
+            isolation,
+            network: self.network,
+            usage: self.usage,
+        }
+    }
+
+    pub(crate) fn to_atropos(
+        &self,
+        execution_id: Option<String>,
+        isolation: Isolation,
+    ) -> SlotResult {
+        let (output, metadata) = match &self.body {
+            Body::Text(text) => (text.clone(), Map::new()),
+            Body::Streams { stdout, stderr } => {
+                let stdout = head_only(stdout);
+                let joined = join_streams(stdout, &head_only(stderr));
+                (joined.trim().to_owned(), self.atropos_metadata(isolation))
+            }
+        };
+        SlotResult {
+            success: self.success(),
+            output,
+            error: self.error.clone(),
+            execution_id,
+            metadata,
+        }
+    }
+
+    fn atropos_metadata(&self, isolation: Isolation) -> Map<String, Value> {
+        let mut metadata = Map::new();
+        // A signal's exit code as Python's subprocess has it.
+        let code = self.exit_code.or(self.signal.map(|it| -it)).unwrap_or(-1);
+        metadata.insert("exit_code".to_owned(), code.into());
+        if self.ended == Ended::Timeout {
+            metadata.insert("timeout".to_owned(), true.into());
+        }
+        metadata.insert("sandboxed".to_owned(), (isolation != Isolation::None).into());
+        metadata.insert("network_isolated".to_owned(), (self.network == Network::Off).into());
+        metadata.insert("ended".to_owned(), json!(self.ended));
+        metadata.insert("caused_by".to_owned(), json!(self.caused_by));
+        metadata
+    }
+}
+
+const OOM: &str = "Out of memory: the slot's memory limit was reached";
+const PIDS: &str = "Too many processes: the slot's process limit was reached";
+
+/// `30` seconds are written without a fraction, `1.5` with one: as Python prints what came in.
+fn timed_out(timeout_ms: u64) -> String {
+    let (whole, rest) = (timeout_ms / 1_000, timeout_ms % 1_000);
+    let fraction = format!("{rest:03}");
+    match fraction.trim_end_matches('0') {
+        "" => format!("Command timed out after {whole}.0s"),
+        fraction => format!("Command timed out after {whole}.{fraction}s"),
+    }
+}
+
+fn join_streams(mut stdout: String, stderr: &str) -> String {
+    if stderr.is_empty() {
+        return stdout;
+    }
+    if stdout.is_empty() {
+        return stderr.to_owned();
+    }
+    if !stdout.ends_with('\n') {
+        stdout.push('\n');
+    }
+    stdout.push_str("[stderr]\n");
+    stdout.push_str(stderr);
+    stdout
+}
+
+fn both_ends(stream: &Captured) -> String {
+    let mut text = String::from_utf8_lossy(&stream.head).into_owned();
+    match stream.cut_bytes() {
+        // The cut may lie within a character: joined as bytes.
+        0 if !stream.tail.is_empty() => {
+            String::from_utf8_lossy(&[&*stream.head, &*stream.tail].concat()).into_owned()
+        }
+        0 => text,
+        cut => {
+            text.push_str(&format!("\n... ({cut} bytes cut) ...\n"));
+            text.push_str(&String::from_utf8_lossy(&stream.tail));
+            text
+        }
+    }
+}
+
+fn head_only(stream: &Captured) -> String {
+    let mut text = String::from_utf8_lossy(&stream.head).into_owned();
+    let end = text.char_indices().nth(ATROPOS_STREAM_CHARS_MAX).map(|(at, _)| at);
+    if let Some(end) = end {
+        text.truncate(end);
+    }
+    if end.is_some() || stream.bytes > stream.head.len() as u64 {
+        text.push_str("\n... (output truncated)");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn captured(head: &[u8], tail: &[u8], bytes: u64) -> Captured {
+        Captured { head: head.to_vec(), tail: tail.to_vec(), bytes }
+    }
+
+    #[test]
+    fn both_ends_meet_without_a_mark_when_nothing_was_cut() {
+        let split = "é".as_bytes();
+        assert_eq!(both_ends(&captured(&split[..1], &split[1..], 2)), "é");
+        assert_eq!(both_ends(&captured(b"ab", b"yz", 26)), "ab\n... (22 bytes cut) ...\nyz");
+    }
+
+    #[test]
+    fn the_atropos_wire_counts_characters() {
+        let text = "é".repeat(50_000);
+        assert_eq!(head_only(&captured(text.as_bytes(), b"", 100_000)), text);
+        let longer = format!("{text}x");
+        let cut = head_only(&captured(longer.as_bytes(), b"", 100_001));
+        assert_eq!(cut, format!("{text}\n... (output truncated)"));
+    }
+
+    #[test]
+    fn a_timeout_is_written_as_it_was_asked_for() {
+        assert_eq!(timed_out(30_000), "Command timed out after 30.0s");
+        assert_eq!(timed_out(1_250), "Command timed out after 1.25s");
+    }
+
+    #[test]
+    fn streams_are_joined_as_the_wire_says() {
+        assert_eq!(join_streams("a".into(), "b"), "a\n[stderr]\nb");
+        assert_eq!(join_streams("a\n".into(), "b"), "a\n[stderr]\nb");
+        assert_eq!(join_streams(String::new(), "b"), "b");
+        assert_eq!(join_streams("a".into(), ""), "a");
+    }
+}

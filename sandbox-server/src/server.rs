@@ -1,0 +1,245 @@
+//! One server: its slots, and what they have in common.
+
+use crate::{
+    cgroup::Cgroups,
+    isolate::{Birth, Identity, zygote::Zygote},
+    ladder::{Prober, Trial},
+    options::Settings,
+    slot::{News, Slot, Works},
+    trash::{self, Trash},
+    uids::UidRange,
+};
+use futures_util::{StreamExt, stream};
+use rustix::fs::{FlockOperation, flock};
+use slotmux_protocol::{Epoch, Isolation, SlotIndex};
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::sync::{broadcast, watch};
+use tokio_util::sync::CancellationToken;
+
+/// Slots that are prepared at the same time.
+const PREPARED_AT_ONCE: usize = 8;
+const NEWS_MAX: usize = 1_024;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    #[error("use the data directory `{}`", .dir.display())]
+    DataDir { dir: PathBuf, source: io::Error },
+    #[error("the data directory `{}` is used by another server", .0.display())]
+    InUse(PathBuf),
+    #[error("start the zygote")]
+    Zygote(#[source] io::Error),
+    #[error(
+        "no isolation of at least `{minimum}` can be had here:\n{}\nhint: lower --isolation-min \
+         only if you trust what runs in the slots", list(.trials)
+    )]
+    Isolation { minimum: Isolation, trials: Vec<Trial> },
+    #[error("prepare {slot}: {why}")]
+    Slot { slot: SlotIndex, why: String },
+}
+
+fn list(trials: &[Trial]) -> String {
+    let lines = trials
+        .iter()
+        .map(|it| format!("  {}: {}", it.rung, it.refused.as_deref().unwrap_or("works")));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+pub(crate) struct Server {
+    pub(crate) settings: Settings,
+    pub(crate) isolation: Isolation,
+    pub(crate) slots: Vec<Arc<Slot>>,
+    pub(crate) boot_id: String,
+    pub(crate) news: News,
+    /// Whether a pool is linked, and since when it is so.
+    pub(crate) linked: watch::Sender<bool>,
+    /// Set when no new calls are taken any more.
+    pub(crate) draining: CancellationToken,
+    /// Set by whoever wants the server to end.
+    pub(crate) stop: CancellationToken,
+    pub(crate) ground: Arc<Ground>,
+}
+
+/// What slots stand on.
+pub(crate) struct Ground {
+    zygote: Arc<Zygote>,
+    trash: Trash,
+    pub(crate) cgroups: Arc<Cgroups>,
+    uids: Option<Arc<UidRange>>,
+    settings: Settings,
+    _lock: File,
+}
+
+impl Ground {
+    pub(crate) fn prepare(settings: &Settings, zygote: Zygote) -> Result<Self, StartError> {
+        let dir = &settings.data_dir;
+        let fault = |source| StartError::DataDir { dir: dir.clone(), source };
+        fs::create_dir_all(dir).map_err(fault)?;
+        let lock = File::create(dir.join(".lock")).map_err(fault)?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| StartError::InUse(dir.clone()))?;
+        let trash = Trash::open(dir.join("trash")).map_err(fault)?;
+        let slots = dir.join("slots");
+        trash.take(&slots).map_err(fault)?;
+        fs::create_dir(&slots).map_err(fault)?;
+        let root = rustix::process::geteuid().is_root();
+        let uids = root.then(UidRange::take).transpose();
+        let uids = uids.unwrap_or_else(|error| {
+            tracing::warn!(%error, "no uids for slots");
+            None
+        });
+        if root {
+            // Slot users pass through on their way to their own.
+            for path in [dir, &slots] {
+                fs::set_permissions(path, fs::Permissions::from_mode(0o711)).map_err(fault)?;
+            }
+        }
+        Ok(Self {
+            zygote: Arc::new(zygote),
+            trash,
+            cgroups: Arc::new(Cgroups::detect(settings.container.as_str())),
+            uids: uids.map(Arc::new),
+            settings: settings.clone(),
+            _lock: lock,
+        })
+    }
+
+    pub(crate) fn prober(self: &Arc<Self>) -> Prober {
+        let ground = Arc::clone(self);
+        // Beyond the real slots, so that it is nobody's user.
+        let index = crate::uids::SLOTS_MAX - 1;
+        Prober { works: Box::new(move |rung| ground.works(rung, "probe", index)) }
+    }
+
+    /// A slot's works for a rung, or why they cannot be had.
+    fn works(&self, rung: Isolation, name: &str, index: u16) -> Result<Works, String> {
+        let identity = self.identity(rung, index)?;
+        let slot_dir = self.settings.data_dir.join("slots").join(name);
+        fs::create_dir_all(&slot_dir).map_err(|error| format!("make its directory: {error}"))?;
+        let permissions = fs::Permissions::from_mode(0o711);
+        fs::set_permissions(&slot_dir, permissions).map_err(|error| error.to_string())?;
+        let limits = self.settings.slot_limits;
+        let cgroup = self
+            .cgroups
+            .slot(name, &limits)
+            .map_err(|error| format!("make its cgroup: {error}"))?;
+        let birth = Birth {
+            rung,
+            network: self.settings.network,
+            identity,
+            server_uid: rustix::process::geteuid().as_raw(),
+            server_gid: rustix::process::getegid().as_raw(),
+            slot_dir,
+            exposed: self.settings.exposed.clone(),
+            limits,
+            memory_cgroup: cgroup.holds_memory(),
+        };
+        Ok(Works::new(Arc::clone(&self.zygote), self.trash.clone(), birth, cgroup))
+    }
+
+    fn identity(&self, rung: Isolation, index: u16) -> Result<Option<Identity>, String> {
+        let root = rustix::process::geteuid().is_root();
+        match (rung, &self.uids) {
+            (Isolation::None, _) => Ok(None),
+            (Isolation::Landlock, _) if root => {
+                Err("commands would run as root: not behind file rules alone".to_owned())
+            }
+            (Isolation::Landlock, _) => Ok(None),
+            (Isolation::Namespaces, None) if !root => Ok(None),
+            (Isolation::Uid, None) if !root => {
+                Err("needs root, to give each slot a user of its own".to_owned())
+            }
+            (_, None) => Err("no uids for slots: /run/slotmux cannot be used".to_owned()),
+            (_, Some(uids)) => Ok(Some(uids.slot(index))),
+        }
+    }
+
+    /// Removes everything that was made for slots.
+    pub(crate) fn remove(&self) {
+        self.cgroups.remove();
+        remove_files(&self.settings.data_dir);
+    }
+}
+
+fn remove_files(data_dir: &Path) {
+    for name in ["slots", "trash"] {
+        if let Err(error) = trash::delete(&data_dir.join(name)) {
+            tracing::warn!(dir = name, %error, "not removed");
+        }
+    }
+}
+
+/// What a server that was killed has left.
+pub(crate) fn clean_up_after(settings: &Settings) {
+    Cgroups::detect(settings.container.as_str()).remove();
+    remove_files(&settings.data_dir);
+}
+
+impl Server {
+    pub(crate) async fn start(settings: Settings, ground: Ground) -> Result<Arc<Self>, StartError> {
+        let ground = Arc::new(ground);
+        let minimum = settings.isolation_min;
+        let climbed = ground.prober().climb(minimum).await;
+        let isolation = climbed.map_err(|trials| StartError::Isolation { minimum, trials })?;
+        if isolation == Isolation::None {
+            tracing::warn!("NO ISOLATION: commands can do whatever this process can do");
+        }
+        let (news, _) = broadcast::channel(NEWS_MAX);
+        let slots = (0..settings.slots).map(SlotIndex).map(|index| {
+            let works = ground.works(isolation, &index.to_string(), index.0);
+            let works = works.map_err(|why| StartError::Slot { slot: index, why })?;
+            let (network, limits) = (settings.network, settings.limits.clone());
+            Ok(Arc::new(Slot::new(index, network, limits, works, news.clone())))
+        });
+        let slots = slots.collect::<Result<Vec<_>, StartError>>()?;
+        prepare_all(&slots).await?;
+        Ok(Arc::new(Self {
+            isolation,
+            slots,
+            boot_id: boot_id(),
+            news,
+            linked: watch::channel(false).0,
+            draining: CancellationToken::new(),
+            stop: CancellationToken::new(),
+            ground,
+            settings,
+        }))
+    }
+
+    pub(crate) fn slot(&self, index: SlotIndex) -> Option<&Arc<Slot>> {
+        self.slots.get(usize::from(index.0))
+    }
+
+    /// Lets what runs finish within `grace`, ends the rest, and leaves nothing behind.
+    pub(crate) async fn drain(&self, grace: Duration) {
+        self.draining.cancel();
+        let idle = stream::iter(&self.slots).for_each_concurrent(None, |slot| slot.idle());
+        if tokio::time::timeout(grace, idle).await.is_err() {
+            tracing::warn!("calls did not end within the grace period; they are cancelled");
+        }
+        stream::iter(&self.slots).for_each_concurrent(None, |slot| slot.close()).await;
+        self.ground.remove();
+    }
+}
+
+async fn prepare_all(slots: &[Arc<Slot>]) -> Result<(), StartError> {
+    let prepared = stream::iter(slots)
+        .map(|slot| async move { (slot.index, slot.empty(Epoch(0)).await) })
+        .buffer_unordered(PREPARED_AT_ONCE);
+    let results: Vec<_> = prepared.collect().await;
+    for (slot, result) in results {
+        result.map_err(|why| StartError::Slot { slot, why })?;
+    }
+    Ok(())
+}
+
+fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/uuid")
+        .map_or_else(|_| std::process::id().to_string(), |it| it.trim().to_owned())
+}

@@ -1,0 +1,248 @@
+//! A slot's init, from the server's side: orders to it, answers from it, its end.
+
+use crate::{
+    isolate::{
+        Birth,
+        zygote::{Newborn, Zygote},
+    },
+    wire::{Done, FRAME_BYTES_MAX, FromInit, Run, ToInit},
+};
+use rustix::{
+    fd::{AsFd, OwnedFd},
+    process::{Pid, Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid},
+};
+use slotmux_protocol::{CallLimits, Decoder, FrameError, Isolation, Network, encode};
+use std::{io, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, Interest, unix::AsyncFd},
+    net::UnixStream,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+/// Putting up all walls takes a few milliseconds; this long means that it hangs.
+const READY_PATIENCE: Duration = Duration::from_secs(10);
+/// Beyond a call's own time: the init kills for 2 s at most, then answers.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
+const EXIT_PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InitError {
+    #[error("{step}")]
+    Wall { step: String, source: io::Error },
+    #[error("slot-init {doing}")]
+    Lost { doing: &'static str, source: io::Error },
+    #[error("slot-init sent nonsense")]
+    Nonsense(#[from] FrameError),
+    #[error("slot-init did not {doing} in time")]
+    Silent { doing: &'static str },
+}
+
+/// Ends everything in the slot at once, from anywhere.
+#[derive(Debug, Clone)]
+pub(crate) struct KillSwitch {
+    pidfd: Arc<OwnedFd>,
+    rung: Isolation,
+}
+
+impl KillSwitch {
+    fn kill(&self) {
+        // ESRCH: it is gone already.
+        let _ = pidfd_send_signal(self.pidfd.as_fd(), Signal::KILL);
+    }
+
+    /// In a pid namespace everything ends with the init; elsewhere the init has to end it first.
+    pub(crate) fn kill_where_that_is_enough(&self) {
+        if self.rung == Isolation::Namespaces {
+            self.kill();
+        }
+    }
+
+    pub(crate) async fn ended(&self) -> io::Result<()> {
+        exited(&self.pidfd).await
+    }
+
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.pidfd, &other.pidfd)
+    }
+}
+
+/// A slot-init whose walls stand. Dropped, it is killed, and with it all that it started.
+#[derive(Debug)]
+pub(crate) struct InitProcess {
+    pid: Pid,
+    pidfd: Arc<OwnedFd>,
+    rung: Isolation,
+    socket: UnixStream,
+    decoder: Decoder,
+    seq: u64,
+    reaped: bool,
+}
+
+impl InitProcess {
+    /// `adopt` is called with the init's process id before any command can run.
+    pub(crate) async fn start(
+        zygote: &Arc<Zygote>,
+        birth: Birth,
+        adopt: impl FnOnce(i32) -> io::Result<()>,
+    ) -> Result<Self, InitError> {
+        let zygote = Arc::clone(zygote);
+        let rung = birth.rung;
+        let born = tokio::task::spawn_blocking(move || zygote.bear(&birth)).await;
+        let born = born.map_err(|panic| lost("was not born", io::Error::other(panic)))?;
+        let Newborn { pid, pidfd, socket } =
+            born.map_err(|it| InitError::Wall { step: it.step, source: it.source })?;
+        socket.set_nonblocking(true).map_err(|error| lost("has no socket", error))?;
+        let mut init = Self {
+            pid,
+            pidfd: Arc::new(pidfd),
+            rung,
+            socket: UnixStream::from_std(socket).map_err(|error| lost("has no socket", error))?,
+            decoder: Decoder::new(FRAME_BYTES_MAX),
+            seq: 0,
+            reaped: false,
+        };
+        adopt(pid.as_raw_nonzero().get()).map_err(|error| lost("fits no cgroup", error))?;
+        let first = timeout(READY_PATIENCE, init.receive()).await;
+        match first.map_err(|_| InitError::Silent { doing: "put up its walls" })?? {
+            FromInit::Ready => {}
+            FromInit::Failed { step, error } => {
+                return Err(InitError::Wall { step, source: io::Error::other(error) });
+            }
+            FromInit::Done(_) => return Err(lost("answered what nobody asked", broken())),
+        }
+        Ok(init)
+    }
+
+    pub(crate) fn kill_switch(&self) -> KillSwitch {
+        KillSwitch { pidfd: Arc::clone(&self.pidfd), rung: self.rung }
+    }
+
+    /// Runs a command to its end; `stop` ends it early.
+    pub(crate) async fn run(
+        &mut self,
+        command: String,
+        limits: CallLimits,
+        network: Network,
+        stop: &CancellationToken,
+    ) -> Result<Done, InitError> {
+        self.seq += 1;
+        let seq = self.seq;
+        let order = ToInit::Run(Box::new(Run { seq, command, limits, network }));
+        self.send(&order).await?;
+        let patience = Duration::from_millis(limits.timeout_ms) + ANSWER_PATIENCE;
+        tokio::select! {
+            biased;
+            done = self.receive_done(seq) => return done,
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(patience) => {
+                return Err(InitError::Silent { doing: "answer" });
+            }
+        }
+        self.send(&ToInit::Cancel).await?;
+        let done = timeout(ANSWER_PATIENCE, self.receive_done(seq)).await;
+        done.map_err(|_| InitError::Silent { doing: "cancel" })?
+    }
+
+    /// Cancel-safe: what was read stays in the decoder.
+    async fn receive_done(&mut self, seq: u64) -> Result<Done, InitError> {
+        loop {
+            match self.receive().await? {
+                FromInit::Done(done) if done.seq == seq => return Ok(*done),
+                FromInit::Done(_late) => {}
+                _ => return Err(lost("said that it is new", broken())),
+            }
+        }
+    }
+
+    async fn receive(&mut self) -> Result<FromInit, InitError> {
+        loop {
+            if let Some(message) = self.decoder.next()? {
+                return Ok(message);
+            }
+            let read = self.socket.read_buf(self.decoder.buffer_mut()).await;
+            match read {
+                Ok(0) => return Err(lost("has ended", io::ErrorKind::UnexpectedEof.into())),
+                Ok(_) => {}
+                Err(error) => return Err(lost("cannot be heard", error)),
+            }
+        }
+    }
+
+    async fn send(&mut self, message: &ToInit) -> Result<(), InitError> {
+        let mut frame = bytes::BytesMut::new();
+        encode(message, FRAME_BYTES_MAX, &mut frame)?;
+        self.socket.write_all(&frame).await.map_err(|error| lost("cannot be told", error))
+    }
+
+    /// Kills it and waits until it is gone, and with it everything in its pid namespace.
+    pub(crate) async fn end(mut self) -> Result<(), InitError> {
+        self.kill_switch().kill();
+        let exited = timeout(EXIT_PATIENCE, exited(&self.pidfd)).await;
+        exited
+            .map_err(|_| InitError::Silent { doing: "die" })?
+            .map_err(|error| lost("cannot be waited for", error))?;
+        self.reap();
+        Ok(())
+    }
+
+    /// Without a namespace the kill of the init leaves its children: it has to end them itself.
+    pub(crate) async fn end_by_itself(mut self) -> Result<(), InitError> {
+        self.socket.shutdown().await.map_err(|error| lost("cannot be told", error))?;
+        let exited = timeout(EXIT_PATIENCE, exited(&self.pidfd)).await;
+        exited
+            .map_err(|_| InitError::Silent { doing: "end" })?
+            .map_err(|error| lost("cannot be waited for", error))?;
+        self.reap();
+        Ok(())
+    }
+
+    fn reap(&mut self) {
+        if self.reaped {
+            return;
+        }
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        self.reaped = matches!(waitid(WaitId::PidFd(self.pidfd.as_fd()), options), Ok(Some(_)));
+        if !self.reaped {
+            tracing::warn!(pid = %self.pid.as_raw_nonzero(), "slot-init not reaped yet");
+        }
+    }
+}
+
+impl Drop for InitProcess {
+    fn drop(&mut self) {
+        if self.reaped {
+            return;
+        }
+        self.kill_switch().kill();
+        let pidfd = Arc::clone(&self.pidfd);
+        // A zombie until somebody waits for it.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                if exited(&pidfd).await.is_ok() {
+                    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+                    let _ = waitid(WaitId::PidFd(pidfd.as_fd()), options);
+                }
+            });
+        }
+    }
+}
+
+async fn exited(pidfd: &Arc<OwnedFd>) -> io::Result<()> {
+    let watched = watch(pidfd.as_fd().try_clone_to_owned()?)?;
+    watched.readable().await.map(|_| ())
+}
+
+#[expect(unsafe_code, reason = "tokio asks us to vouch for the descriptor")]
+fn watch(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: `OwnedFd` is open, and `AsyncFd` owns it until both are dropped.
+    Ok(unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }?)
+}
+
+fn lost(doing: &'static str, source: io::Error) -> InitError {
+    InitError::Lost { doing, source }
+}
+
+fn broken() -> io::Error {
+    io::ErrorKind::InvalidData.into()
+}

@@ -1,0 +1,202 @@
+//! What is behind a slot: its init, its workspace, its cgroup; made, used and made anew.
+
+use super::process::{InitError, InitProcess, KillSwitch};
+use crate::{
+    cgroup::SlotCgroup,
+    files::Workspace,
+    isolate::{Birth, Identity, zygote::Zygote},
+    outcome::{Outcome, Pressure},
+    stop::Stop,
+    trash::Trash,
+    wire::End,
+};
+use slotmux_protocol::{
+    BashArgs, CallLimits, Code, Isolation, Network, Problem, ReadFileArgs, ToolCall, WriteFileArgs,
+};
+use std::{
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::{DirBuilderExt, chown},
+    path::Path,
+    sync::Arc,
+};
+use tokio_util::sync::CancellationToken;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RenewError {
+    #[error("end what runs in the slot")]
+    End(#[source] InitError),
+    #[error("processes are left in the slot's cgroup")]
+    Survivors,
+    #[error("empty the slot's directory")]
+    Empty(#[source] io::Error),
+    #[error("start a slot-init")]
+    Start(#[source] InitError),
+}
+
+/// One slot's. Whoever has it has the slot's turn.
+#[derive(Debug)]
+pub(crate) struct Works {
+    zygote: Arc<Zygote>,
+    trash: Trash,
+    birth: Birth,
+    cgroup: SlotCgroup,
+    init: Option<InitProcess>,
+    workspace: Option<Workspace>,
+}
+
+impl Works {
+    /// Not yet usable: [`Works::renew`] makes it so.
+    pub(crate) fn new(zygote: Arc<Zygote>, trash: Trash, birth: Birth, cgroup: SlotCgroup) -> Self {
+        Self { zygote, trash, birth, cgroup, init: None, workspace: None }
+    }
+
+    /// Ends all processes of the slot, throws all of its files away, starts it anew, empty.
+    pub(crate) async fn renew(&mut self) -> Result<KillSwitch, RenewError> {
+        self.end().await?;
+        self.workspace = None;
+        self.empty().map_err(RenewError::Empty)?;
+        let workspace = Workspace::open(&self.birth.workspace(), self.birth.identity)
+            .map_err(|errno| RenewError::Empty(errno.into()))?;
+        let switch = self.start().await?;
+        self.workspace = Some(workspace);
+        Ok(switch)
+    }
+
+    /// A new init for the files that are there: the old one was lost, not the lease.
+    async fn start(&mut self) -> Result<KillSwitch, RenewError> {
+        let cgroup = &self.cgroup;
+        let init = InitProcess::start(&self.zygote, self.birth.clone(), |pid| cgroup.add(pid))
+            .await
+            .map_err(RenewError::Start)?;
+        let switch = init.kill_switch();
+        self.init = Some(init);
+        Ok(switch)
+    }
+
+    /// Returns when every process of the slot is gone.
+    pub(crate) async fn end(&mut self) -> Result<(), RenewError> {
+        if let Some(init) = self.init.take() {
+            let ended = match self.birth.rung {
+                // The kernel reaps a pid namespace before its init: gone is gone.
+                Isolation::Namespaces => init.end().await,
+                _ => init.end_by_itself().await,
+            };
+            ended.map_err(RenewError::End)?;
+        }
+        if self.cgroup.is_empty() { Ok(()) } else { Err(RenewError::Survivors) }
+    }
+
+    fn empty(&self) -> io::Result<()> {
+        let dir = &self.birth.slot_dir;
+        for path in [self.birth.workspace(), self.birth.tmp()] {
+            self.trash.take(&path)?;
+            make_dir(&path, 0o700, self.birth.identity)?;
+        }
+        make_dir_if_absent(&dir.join("root"), 0o755)
+    }
+
+    pub(crate) async fn call(
+        &mut self,
+        tool: &ToolCall,
+        limits: CallLimits,
+        network: Network,
+        stop: &Stop,
+    ) -> Result<Outcome, Problem> {
+        match tool {
+            ToolCall::Bash(BashArgs { command }) => {
+                self.bash(command.clone(), limits, network, stop).await
+            }
+            ToolCall::ReadFile(ReadFileArgs { path }) => {
+                let content = self.workspace()?.read(path);
+                let text = content.map(|it| match String::from_utf8(it) {
+                    Ok(text) => text,
+                    Err(other) => String::from_utf8_lossy(other.as_bytes()).into_owned(),
+                });
+                Ok(Outcome::of_file(text, network))
+            }
+            ToolCall::WriteFile(WriteFileArgs { path, content }) => {
+                let written = self.workspace()?.write(path, content.as_bytes());
+                let text = written.map(|()| format!("Wrote {} bytes to {path}", content.len()));
+                Ok(Outcome::of_file(text, network))
+            }
+        }
+    }
+
+    fn workspace(&self) -> Result<&Workspace, Problem> {
+        self.workspace
+            .as_ref()
+            .ok_or_else(|| Problem::new(Code::SlotBroken, "the slot has no workspace"))
+    }
+
+    async fn bash(
+        &mut self,
+        command: String,
+        limits: CallLimits,
+        network: Network,
+        stop: &Stop,
+    ) -> Result<Outcome, Problem> {
+        let Some(init) = &mut self.init else {
+            return Err(Problem::new(Code::SlotBroken, "the slot has no processes"));
+        };
+        let oom_kills = self.cgroup.oom_kills();
+        self.cgroup.reset_peak();
+        let done = init.run(command, limits, network, stop.token()).await;
+        let pressure = Pressure {
+            oom_kills: self.cgroup.oom_kills() - oom_kills,
+            memory_peak_bytes: self.cgroup.peak_bytes(),
+        };
+        match done {
+            Ok(done) if done.end == End::NoShell => Err(Problem::new(
+                Code::NoShell,
+                "there is neither bash nor sh in the container; install bash in its image",
+            )),
+            Ok(done) => {
+                Ok(Outcome::of_command(done, pressure, limits.timeout_ms, stop.by(), network))
+            }
+            Err(error) => {
+                // Its memory of the call is gone with it; nobody knows how far the command came.
+                self.init = None;
+                Ok(stop.outcome_of_lost(&error, network))
+            }
+        }
+    }
+
+    /// Whether a command runs behind the walls as it should.
+    pub(crate) async fn try_out(&mut self) -> Result<(), String> {
+        const CODE: i32 = 7;
+        let Some(init) = &mut self.init else { return Err("there is no slot-init".to_owned()) };
+        let command = format!("exit {CODE}");
+        let limits = CallLimits { timeout_ms: 10_000, ..CallLimits::default() };
+        let done = init.run(command, limits, Network::On, &CancellationToken::new()).await;
+        match done.map_err(|error| crate::chain(&error))?.end {
+            // No shell is no fault of the walls.
+            End::Exited(CODE) | End::NoShell => Ok(()),
+            End::NotStarted(errno) => {
+                let error = io::Error::from_raw_os_error(errno);
+                Err(format!("start a command in {}: {error}", self.birth.workspace().display()))
+            }
+            other => Err(format!("a command that should exit with {CODE} ended as {other:?}")),
+        }
+    }
+
+    /// Whether a lost init left the slot without one.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.init.is_none()
+    }
+}
+
+fn make_dir(path: &Path, mode: u32, owner: Option<Identity>) -> io::Result<()> {
+    DirBuilder::new().mode(mode).create(path)?;
+    match owner {
+        Some(identity) => chown(path, Some(identity.uid), Some(identity.uid)),
+        None => Ok(()),
+    }
+}
+
+fn make_dir_if_absent(path: &Path, mode: u32) -> io::Result<()> {
+    match DirBuilder::new().mode(mode).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => fs::metadata(path).map(|_| ()),
+    }
+}
