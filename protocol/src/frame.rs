@@ -66,7 +66,7 @@ impl Decoder {
     }
 
     /// The next whole message, or `None` until more bytes have come.
-    pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
+    pub fn next_message<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
         let Some(payload) = self.next_payload()? else { return Ok(None) };
         Ok(Some(rmp_serde::from_slice(&payload)?))
     }
@@ -88,5 +88,63 @@ impl Decoder {
     /// Bytes of a message that has not come whole.
     pub fn pending_bytes(&self) -> usize {
         self.buffer.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const LIMIT: usize = 1 << 10;
+
+    fn frame(text: &str) -> BytesMut {
+        let mut out = BytesMut::new();
+        encode(&text, LIMIT, &mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn a_message_comes_back_from_pieces_of_any_size() {
+        let bytes = [frame("one"), frame(""), frame("three")].concat();
+        for size in 1..=bytes.len() {
+            let mut decoder = Decoder::new(LIMIT);
+            let mut got = Vec::new();
+            for piece in bytes.chunks(size) {
+                decoder.push(piece);
+                while let Some(text) = decoder.next_message::<String>().unwrap() {
+                    got.push(text);
+                }
+            }
+            assert_eq!(got, ["one", "", "three"], "pieces of {size}");
+            assert_eq!(decoder.pending_bytes(), 0);
+        }
+    }
+
+    #[test]
+    fn the_limit_holds_at_it_and_one_past_it() {
+        // A string of 256 to 65,535 bytes has a header of three.
+        let fits = "x".repeat(LIMIT - 3);
+        let mut decoder = Decoder::new(LIMIT);
+        decoder.push(&frame(&fits));
+        assert_eq!(decoder.next_message::<String>().unwrap(), Some(fits));
+        let mut out = BytesMut::from(&b"before"[..]);
+        let error = encode(&"x".repeat(LIMIT - 2), LIMIT, &mut out).unwrap_err();
+        assert!(matches!(error, FrameError::TooLarge { bytes: 1_025, limit_bytes: 1_024 }));
+        assert_eq!(&out[..], b"before");
+        let mut decoder = Decoder::new(LIMIT);
+        decoder.push(&1_025_u32.to_be_bytes());
+        assert!(matches!(decoder.next_message::<String>(), Err(FrameError::TooLarge { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let mut decoder = Decoder::new(LIMIT);
+            decoder.push(&bytes);
+            // Ends: each message takes at least its header away.
+            while let Ok(Some(_)) = decoder.next_message::<crate::link::ToContainer>() {}
+            prop_assert!(decoder.pending_bytes() <= bytes.len());
+        }
     }
 }

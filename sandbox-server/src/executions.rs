@@ -84,19 +84,16 @@ impl Executions {
 
     /// A refused call was not run: its id is free again.
     pub(crate) fn end(&mut self, id: &ExecutionId, answer: &Answer) {
-        match answer {
-            Ok(outcome) => {
-                let Some(known) = self.known.get_mut(id) else { return };
-                known.state = State::Done(Arc::clone(outcome));
-                self.kept_bytes += outcome.size_bytes();
-                self.kept.push_back(id.clone());
-                self.forget_results();
-            }
-            Err(_) => {
-                self.known.remove(id);
-                self.order.retain(|it| it != id);
-            }
-        }
+        let Ok(outcome) = answer else {
+            self.known.remove(id);
+            self.order.retain(|it| it != id);
+            return;
+        };
+        let Some(known) = self.known.get_mut(id) else { return };
+        known.state = State::Done(Arc::clone(outcome));
+        self.kept_bytes += outcome.size_bytes();
+        self.kept.push_back(id.clone());
+        self.forget_results();
     }
 
     fn forget_results(&mut self) {

@@ -275,7 +275,7 @@ async fn slots(State(server): State<Arc<Server>>) -> Json<Value> {
             json!({
                 "slot_id": slot.index.to_string(),
                 "state": if view.busy { "executing" } else { "available" },
-                "workspace_dir": dir.join(slot.index.0.to_string()).join("workspace"),
+                "workspace_dir": dir.join(slot.index.to_string()).join("workspace"),
                 "current_execution_id": view.executing,
             })
         })

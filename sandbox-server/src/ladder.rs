@@ -2,6 +2,7 @@
 
 use crate::slot::Works;
 use slotmux_protocol::Isolation;
+use std::ops::RangeInclusive;
 
 /// What came of trying one rung.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,10 +18,13 @@ pub(crate) struct Prober {
 }
 
 impl Prober {
-    /// Tries the rungs from the best down to `minimum`, and stops at the first that holds.
-    pub(crate) async fn climb(&self, minimum: Isolation) -> Result<Isolation, Vec<Trial>> {
+    /// Tries the rungs of `range` from the best down, and stops at the first that holds.
+    pub(crate) async fn climb(
+        &self,
+        range: RangeInclusive<Isolation>,
+    ) -> Result<Isolation, Vec<Trial>> {
         let mut trials = Vec::new();
-        for rung in Isolation::LADDER.into_iter().filter(|rung| *rung >= minimum) {
+        for rung in Isolation::LADDER.into_iter().filter(|rung| range.contains(rung)) {
             let trial = self.attempt(rung).await;
             match trial.refused {
                 None => return Ok(rung),

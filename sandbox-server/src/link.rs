@@ -107,7 +107,7 @@ async fn next_message(
     decoder: &mut Decoder,
 ) -> Option<ToContainer> {
     loop {
-        match decoder.next() {
+        match decoder.next_message() {
             Ok(Some(message)) => return Some(message),
             Ok(None) => {}
             Err(error) => {

@@ -15,7 +15,7 @@ Examples:
 
 Exit codes: 0 stopped when asked to, 1 could not start, 2 bad arguments.")]
 pub struct Options {
-    /// Address to listen on. Anything but loopback needs SLOTMUX_CONTAINER_TOKEN, or --no-auth.
+    /// Address to listen on. Anything but loopback needs `SLOTMUX_CONTAINER_TOKEN`, or --no-auth.
     #[arg(long, default_value = "127.0.0.1", value_name = "IP")]
     pub host: IpAddr,
 
@@ -27,7 +27,7 @@ pub struct Options {
     #[arg(long, default_value_t = 10, value_name = "N")]
     pub slots: u16,
 
-    /// Where slots keep their files [default: $NOMAD_ALLOC_DIR/data under Nomad, else /data].
+    /// Where slots keep their files [default: `$NOMAD_ALLOC_DIR/data` under Nomad, else /data].
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 
@@ -38,6 +38,10 @@ pub struct Options {
     /// Refuse to run below this: namespaces, uid, landlock or none.
     #[arg(long, default_value = "landlock", value_name = "RUNG")]
     pub isolation_min: Isolation,
+
+    /// Take this rung and no better one [default: the best that works].
+    #[arg(long, value_name = "RUNG")]
+    pub isolation: Option<Isolation>,
 
     /// Whether slots reach the network: on or off.
     #[arg(long, default_value = "on", value_parser = parse_network, value_name = "on|off")]
@@ -108,6 +112,7 @@ pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
     pub(crate) container: ContainerId,
     pub(crate) isolation_min: Isolation,
+    pub(crate) isolation_max: Isolation,
     pub(crate) network: Network,
     pub(crate) exposed: Vec<PathBuf>,
     pub(crate) slot_limits: SlotLimits,
@@ -121,6 +126,8 @@ pub(crate) struct Settings {
 
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
+    #[error("--isolation {rung} is below --isolation-min {minimum}")]
+    BelowMinimum { rung: Isolation, minimum: Isolation },
     #[error("--slots is between 1 and {max}, not {slots}", max = crate::uids::SLOTS_MAX - 1)]
     Slots { slots: u16 },
     #[error("--container: {0}")]
@@ -142,6 +149,9 @@ impl Settings {
         if !(1..=max).contains(&options.slots) {
             return Err(SettingsError::Slots { slots: options.slots });
         }
+        if let Some(rung) = options.isolation.filter(|rung| *rung < options.isolation_min) {
+            return Err(SettingsError::BelowMinimum { rung, minimum: options.isolation_min });
+        }
         let token = token.filter(|it| !it.is_empty());
         if !options.host.is_loopback() && token.is_none() && !options.no_auth {
             return Err(SettingsError::Open { host: options.host });
@@ -161,7 +171,8 @@ impl Settings {
             slots: options.slots,
             data_dir: options.data_dir.unwrap_or_else(default_data_dir),
             container: container.map_err(SettingsError::Container)?,
-            isolation_min: options.isolation_min,
+            isolation_min: options.isolation.unwrap_or(options.isolation_min),
+            isolation_max: options.isolation.unwrap_or(Isolation::Namespaces),
             network: options.network,
             exposed: options.expose,
             slot_limits: SlotLimits {

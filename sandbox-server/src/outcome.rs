@@ -5,6 +5,7 @@ use crate::{
     wire::{Captured, Done, End},
 };
 use serde_json::{Map, Value, json};
+use std::fmt::Write as _;
 use slotmux_protocol::{
     CausedBy, Ended, ExecutionId, Isolation, Network, ToolResult, Usage, atropos::SlotResult,
 };
@@ -80,10 +81,9 @@ impl Outcome {
             }
             End::Timeout => (Ended::Timeout, timed_out(timeout_ms)),
             End::Cancelled => (Ended::Cancelled, "Command was cancelled".to_owned()),
-            End::Oom => (Ended::Oom, OOM.to_owned()),
+            End::Oom | End::NotStarted(libc::ENOMEM) => (Ended::Oom, OOM.to_owned()),
             End::OutputLimit => (Ended::OutputLimit, "Command printed more than it may".to_owned()),
             End::NotStarted(libc::EAGAIN) => (Ended::Pids, PIDS.to_owned()),
-            End::NotStarted(libc::ENOMEM) => (Ended::Oom, OOM.to_owned()),
             End::NotStarted(libc::E2BIG) => {
                 outcome.exit_code = Some(126);
                 (Ended::Exited, "Command too long for the system".to_owned())
@@ -269,7 +269,8 @@ fn both_ends(stream: &Captured) -> String {
         }
         0 => text,
         cut => {
-            text.push_str(&format!("\n... ({cut} bytes cut) ...\n"));
+            // Writing to a string cannot fail.
+            let _ = write!(text, "\n... ({cut} bytes cut) ...\n");
             text.push_str(&String::from_utf8_lossy(&stream.tail));
             text
         }

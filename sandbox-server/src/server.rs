@@ -146,11 +146,10 @@ impl Ground {
     fn identity(&self, rung: Isolation, index: u16) -> Result<Option<Identity>, String> {
         let root = rustix::process::geteuid().is_root();
         match (rung, &self.uids) {
-            (Isolation::None, _) => Ok(None),
             (Isolation::Landlock, _) if root => {
                 Err("commands would run as root: not behind file rules alone".to_owned())
             }
-            (Isolation::Landlock, _) => Ok(None),
+            (Isolation::None | Isolation::Landlock, _) => Ok(None),
             (Isolation::Namespaces, None) if !root => Ok(None),
             (Isolation::Uid, None) if !root => {
                 Err("needs root, to give each slot a user of its own".to_owned())
@@ -162,6 +161,7 @@ impl Ground {
 
     /// Removes everything that was made for slots.
     pub(crate) fn remove(&self) {
+        self.zygote.end();
         self.cgroups.remove();
         remove_files(&self.settings.data_dir);
     }
@@ -185,7 +185,7 @@ impl Server {
     pub(crate) async fn start(settings: Settings, ground: Ground) -> Result<Arc<Self>, StartError> {
         let ground = Arc::new(ground);
         let minimum = settings.isolation_min;
-        let climbed = ground.prober().climb(minimum).await;
+        let climbed = ground.prober().climb(minimum..=settings.isolation_max).await;
         let isolation = climbed.map_err(|trials| StartError::Isolation { minimum, trials })?;
         if isolation == Isolation::None {
             tracing::warn!("NO ISOLATION: commands can do whatever this process can do");

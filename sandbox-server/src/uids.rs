@@ -12,7 +12,7 @@ use std::{
 };
 
 /// Each server gets this many: a user and its reaper for each slot.
-const RANGE: u32 = 2_048;
+const RANGE: u32 = 2 * SLOTS_MAX as u32;
 const RANGES_MAX: u32 = 512;
 /// Above what distributions, systemd and subordinate id files give out.
 const FIRST_HIGH: u32 = 1_000_000_000;
@@ -21,7 +21,7 @@ const FIRST_LOW: u32 = 30_000;
 const LOW_RANGES: u32 = 12;
 const LOCKS: &str = "/run/slotmux/uids";
 
-pub(crate) const SLOTS_MAX: u16 = (RANGE / 2) as u16;
+pub(crate) const SLOTS_MAX: u16 = 1_024;
 
 #[derive(Debug)]
 pub(crate) struct UidRange {

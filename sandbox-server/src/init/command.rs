@@ -8,7 +8,7 @@ use rustix::{
     pipe::{PipeFlags, pipe_with},
 };
 use seccompiler::BpfProgram;
-use slotmux_protocol::{Network, SlotLimits};
+use slotmux_protocol::{Isolation, Network, SlotLimits};
 use std::{
     ffi::{CStr, CString, c_void},
     io,
@@ -56,7 +56,7 @@ impl Walls {
             null,
             // In a namespace the init has become the slot's user itself.
             identity: birth.identity.filter(|_| ruleset.is_some()),
-            limits: birth.limits,
+            limits: own_limits(birth),
             ruleset,
             filters,
             no_network: seccomp::no_network().step("compile a seccomp filter")?,
@@ -193,6 +193,18 @@ fn confine(plan: &Plan<'_>) -> io::Result<()> {
         Some(filter) => sys::seccomp_filter(filter),
         None => Ok(()),
     }
+}
+
+/// Where slots share a user with one another and with people, the kernel counts the processes of
+/// all of them: those that are there now are not this slot's.
+fn own_limits(birth: &Birth) -> SlotLimits {
+    let mut limits = birth.limits;
+    let shared = birth.rung <= Isolation::Landlock;
+    if shared && limits.processes_max > 0 {
+        let others = super::tree::processes_of(birth.server_uid);
+        limits.processes_max = limits.processes_max.saturating_add(others);
+    }
+    limits
 }
 
 fn environment(birth: &Birth, shell: &str) -> Vec<CString> {

@@ -75,6 +75,7 @@ struct Stream {
 }
 
 /// What is ready, copied out of the poll so that nothing is borrowed.
+#[expect(clippy::struct_excessive_bools, reason = "one for each descriptor")]
 struct Ready {
     orders: bool,
     children: bool,
@@ -153,7 +154,7 @@ impl Looper<'_> {
                 Err(error) => return Err(error.into()),
             }
         }
-        while let Some(order) = self.decoder.next::<ToInit>().map_err(io::Error::other)? {
+        while let Some(order) = self.decoder.next_message::<ToInit>().map_err(io::Error::other)? {
             match order {
                 ToInit::Run(run) => self.run(*run)?,
                 ToInit::Cancel => self.kill(End::Cancelled),

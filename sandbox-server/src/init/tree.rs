@@ -2,7 +2,7 @@
 
 use crate::isolate::{Birth, sys};
 use slotmux_protocol::Isolation;
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
 const PAGE_BYTES: u64 = 4_096;
 
@@ -50,15 +50,22 @@ fn kill_each(birth: &Birth) {
 
 /// The processes of the slot, without the init.
 pub(super) fn processes(birth: &Birth) -> Vec<i32> {
-    match birth.rung {
-        Isolation::Namespaces => visible().filter(|pid| *pid != 1).collect(),
-        _ => {
-            let mut found = Vec::new();
-            let own = rustix::process::getpid().as_raw_nonzero().get();
-            collect_children(own, &mut found);
-            found
-        }
+    if birth.rung == Isolation::Namespaces {
+        return visible().filter(|pid| *pid != 1).collect();
     }
+    let mut found = Vec::new();
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    collect_children(own, &mut found);
+    found
+}
+
+/// How many processes of this user there are.
+pub(super) fn processes_of(uid: u32) -> u32 {
+    let owned = visible()
+        .filter_map(|pid| fs::metadata(format!("/proc/{pid}")).ok())
+        .filter(|meta| meta.uid() == uid)
+        .count();
+    u32::try_from(owned).unwrap_or(u32::MAX)
 }
 
 fn visible() -> impl Iterator<Item = i32> {

@@ -2,7 +2,7 @@
 //!
 //! A list of refusals, not of permissions: a slot runs any program of any image. Refused is what
 //! reaches past the slot (mounts, namespaces, modules, clocks, keys), and what has been the way
-//! into kernels (bpf, io_uring, userfaultfd). Refused calls fail with EPERM, or with ENOSYS where
+//! into kernels (`bpf`, `io_uring`, `userfaultfd`). Refused calls fail with EPERM, or with ENOSYS where
 //! programs then take another way.
 
 use seccompiler::{

@@ -79,6 +79,14 @@ impl Zygote {
             }
         }
     }
+
+    /// Ends and reaps it. The slot-inits that it forked are not its children, and live on.
+    pub(crate) fn end(&self) {
+        let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(process) = process.take() {
+            process.end();
+        }
+    }
 }
 
 impl Process {

@@ -157,7 +157,7 @@ impl InitProcess {
 
     async fn receive(&mut self) -> Result<FromInit, InitError> {
         loop {
-            if let Some(message) = self.decoder.next()? {
+            if let Some(message) = self.decoder.next_message()? {
                 return Ok(message);
             }
             let read = self.socket.read_buf(self.decoder.buffer_mut()).await;
