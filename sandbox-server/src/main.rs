@@ -1,7 +1,7 @@
 //! The small executable: a sandbox-server and nothing else.
 
 use clap::Parser;
-use std::process::ExitCode;
+use std::{io::IsTerminal as _, process::ExitCode};
 use tracing_subscriber::EnvFilter;
 
 /// Serve slots: isolated workspaces in which bash and file tools run.
@@ -17,6 +17,10 @@ fn main() -> ExitCode {
         return code;
     }
     let filter = EnvFilter::try_from_env("SLOTMUX_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
     slotmux_sandbox_server::main(Cli::parse().options)
 }

@@ -5,10 +5,10 @@ use crate::{
     wire::{Captured, Done, End},
 };
 use serde_json::{Map, Value, json};
-use std::fmt::Write as _;
 use slotmux_protocol::{
     CausedBy, Ended, ExecutionId, Isolation, Network, ToolResult, Usage, atropos::SlotResult,
 };
+use std::fmt::Write as _;
 
 /// Of each stream, on the atropos wire.
 const ATROPOS_STREAM_CHARS_MAX: usize = 50_000;

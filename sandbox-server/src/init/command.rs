@@ -29,6 +29,8 @@ pub(super) struct Walls {
     ruleset: Option<OwnedFd>,
     filters: Vec<BpfProgram>,
     no_network: BpfProgram,
+    /// Of the slot. Where it is off, the slot's own walls see to it, and keep loopback if they can.
+    network: Network,
     stack: Vec<u128>,
 }
 
@@ -59,6 +61,7 @@ impl Walls {
             limits: own_limits(birth),
             ruleset,
             filters,
+            network: birth.network,
             no_network: seccomp::no_network().step("compile a seccomp filter")?,
             stack: vec![0; STACK_BYTES / size_of::<u128>()],
         })
@@ -88,7 +91,8 @@ impl Walls {
             limits: &raw const self.limits,
             ruleset: self.ruleset.as_ref(),
             filters: &self.filters,
-            no_network: (network == Network::Off).then_some(&self.no_network),
+            no_network: (self.network == Network::On && network == Network::Off)
+                .then_some(&self.no_network),
             errno: 0,
         };
         let pid = vfork_into(&mut self.stack, &mut plan)?;

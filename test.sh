@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Sets up what the tests need, and passes them. As root it also runs what needs root; what a
+# machine cannot do is counted as skipped, with the reason, and is a failure with CI=true.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+say() { printf '\n== %s\n' "$*"; }
+
+need() {
+  command -v "$1" >/dev/null 2>&1 && return
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    say "installing $2"
+    apt-get install -y -qq "$2" >/dev/null 2>&1 ||
+      { apt-get update -qq && apt-get install -y -qq "$2" >/dev/null; }
+  else
+    printf 'error: %s is needed: install the package %s\n' "$1" "$2" >&2
+    exit 1
+  fi
+}
+
+need cargo cargo
+need cc gcc
+need git git
+need bash bash
+
+# Debian's cargo may lack the components; rustup's has them.
+lint=yes
+cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 || lint=no
+
+if [ "$lint" = yes ]; then
+  say "format"
+  cargo fmt --all -- --check
+  say "lints"
+  cargo clippy --workspace --all-targets --quiet -- -D warnings
+elif [ -n "${CI:-}" ]; then
+  echo "error: rustfmt and clippy are needed in CI" >&2
+  exit 1
+fi
+
+say "the house's own rules"
+./tests/tidy.sh
+
+say "static executable"
+host=$(rustc -vV | sed -n 's/^host: //p')
+RUSTFLAGS="-C target-feature=+crt-static" \
+  cargo build --quiet --profile small --target "$host" -p slotmux-sandbox-server
+export SLOTMUX_STATIC_SERVER="$PWD/target/$host/small/slotmux-sandbox-server"
+
+say "tests"
+# The end-to-end tests run the release build: they are about load.
+cargo build --quiet --release
+export SLOTMUX_BIN="$PWD/target/release/slotmux"
+cargo test --quiet --workspace --no-fail-fast
+
+say "the README's first command"
+"$SLOTMUX_BIN" replay examples/rollouts.jsonl
