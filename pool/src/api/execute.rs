@@ -1,0 +1,158 @@
+//! Running one tool in the slot of a lease.
+
+use super::{
+    Api, Shared,
+    body::Json,
+    leases::LeasePath,
+    reply::{Answer, ok},
+};
+use crate::{
+    link::{Abandoned, LinkCall},
+    routes::Route,
+};
+use axum::extract::State;
+use serde_json::Value;
+use slotmux_protocol::{
+    Code, ExecutionId, LeaseId, Problem, ToolCall, ToolResult,
+    v1::{ExecuteRequest, Seconds},
+};
+use std::{
+    collections::hash_map::RandomState,
+    hash::{BuildHasher, Hasher},
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+use tokio::time::{sleep, timeout};
+
+/// How long a call waits for the link of a lease that is held.
+const ROUTE_WAIT: Duration = Duration::from_secs(3);
+const ROUTE_EVERY: Duration = Duration::from_millis(20);
+
+/// Run a tool in the slot of a lease.
+///
+/// Answers when the tool is done: 200 also when it failed or timed out; `ended` and `caused_by`
+/// say how and through whom. An error status means that nothing was run. With an
+/// `execution_id` the same request can be sent again and is not run twice.
+#[utoipa::path(
+    post, path = "/v1/leases/{lease_id}/execute", tag = "tools",
+    params(("lease_id" = LeaseId, Path, example = "lease-6a1b2c")),
+    request_body(
+        content = ExecuteRequest,
+        example = json!({"tool": "bash", "args": {"command": "ls"}, "timeout_s": 10})
+    ),
+    responses((status = 200, description = "How the call ended", body = ToolResult)),
+)]
+pub(super) async fn execute(
+    State(api): State<Api>,
+    LeasePath(lease): LeasePath,
+    Json(request): Json<ExecuteRequest>,
+) -> Answer {
+    let ExecuteRequest { tool, args, timeout_s, execution_id } = request;
+    let wish = Wish { tool: &tool, args, timeout: timeout_s, execution_id };
+    Ok(ok(&api.run(lease, wish).await?))
+}
+
+/// A call, before it is checked.
+pub(super) struct Wish<'a> {
+    pub(super) tool: &'a str,
+    pub(super) args: Value,
+    pub(super) timeout: Option<Seconds>,
+    pub(super) execution_id: Option<ExecutionId>,
+}
+
+impl Shared {
+    pub(super) async fn run(&self, lease: LeaseId, wish: Wish<'_>) -> Result<ToolResult, Problem> {
+        let route = self.route(lease).await?;
+        let tool = ToolCall::parse(wish.tool, wish.args)?;
+        let mut limits = route.limits;
+        if let Some(timeout) = wish.timeout {
+            limits.timeout_ms = timeout.as_millis();
+        }
+        self.check_timeout(limits.timeout_ms)?;
+        let (execution_id, abandoned) = match wish.execution_id {
+            Some(chosen) => (chosen, Abandoned::RunOn),
+            None => (self.executions.draw()?, Abandoned::Cancel),
+        };
+        let call = LinkCall {
+            slot: route.slot,
+            epoch: route.epoch,
+            execution_id,
+            tool,
+            limits,
+            abandoned,
+            beating: Some(route.pulse.beat()),
+        };
+        let answer = route.link.call(call).await;
+        answer.map_err(|problem| self.say_more(lease, problem))
+    }
+
+    /// A lease without a route may still be held: a pool that was restarted links its containers
+    /// again only after it serves.
+    async fn route(&self, lease: LeaseId) -> Result<Route, Problem> {
+        let routes = self.pool.routes();
+        match routes.find(lease) {
+            Err(problem) if problem.code == Code::UnknownLease => {}
+            found => return found,
+        }
+        self.pool.lease(lease).await?;
+        let linked = async {
+            loop {
+                match routes.find(lease) {
+                    Err(problem) if problem.code == Code::UnknownLease => sleep(ROUTE_EVERY).await,
+                    found => return found,
+                }
+            }
+        };
+        timeout(ROUTE_WAIT, linked).await.unwrap_or_else(|_| {
+            Err(Problem::new(
+                Code::ContainerUnreachable,
+                format!(
+                    "the container of {lease} is not linked yet; the call was not run; retry it"
+                ),
+            ))
+        })
+    }
+
+    pub(super) fn check_timeout(&self, timeout_ms: u64) -> Result<(), Problem> {
+        let max_ms = self.settings.limits.timeout_ms_max;
+        if (1..=max_ms).contains(&timeout_ms) {
+            return Ok(());
+        }
+        let detail = format!("a timeout is over 0 s and at most {} s", max_ms / 1_000);
+        Err(Problem::new(Code::Invalid, detail).at("timeout_s"))
+    }
+
+    /// The container only knows that it may not run the call; the pool may know why.
+    fn say_more(&self, lease: LeaseId, problem: Problem) -> Problem {
+        let vague = [
+            Code::ContainerUnreachable,
+            Code::ShuttingDown,
+            Code::SlotBroken,
+            Code::StaleEpoch,
+            Code::UnknownSlot,
+        ];
+        match self.pool.routes().end_of(lease) {
+            Some(end) if vague.contains(&problem.code) => end.problem(lease),
+            _ => problem,
+        }
+    }
+}
+
+/// Draws execution ids that no other process draws.
+pub(super) struct Executions {
+    base: u64,
+    next: AtomicU64,
+}
+
+impl Executions {
+    pub(super) fn new() -> Self {
+        // Seeded by the system's randomness.
+        Self { base: RandomState::new().build_hasher().finish(), next: AtomicU64::new(1) }
+    }
+
+    fn draw(&self) -> Result<ExecutionId, Problem> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        ExecutionId::new(format!("pool-{:016x}-{number:x}", self.base))
+            .map_err(|error| Problem::new(Code::Internal, error.to_string()))
+    }
+}

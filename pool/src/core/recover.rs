@@ -1,0 +1,125 @@
+//! The core's beginning: from nothing, or from what an earlier process left behind.
+//!
+//! Facts decide: a container exists when the runtime lists it, whatever the journal says. A lease
+//! exists when the journal has it and its slot's container exists. The rest is learnt when the
+//! containers' links come up.
+
+use super::{
+    ContainerRecord, Core, Effect, EpochCounter, LeaseRecord, Millis, Record, Settings, Turn,
+    container::{Lease, Phase, State},
+    profile::Profile,
+    timer::Timer,
+    types::At,
+};
+use slotmux_protocol::{ContainerId, ProfileName};
+use std::collections::{HashMap, VecDeque};
+
+/// What the journal holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recovered {
+    pub leases: Vec<LeaseRecord>,
+    pub containers: Vec<ContainerRecord>,
+    /// The highest epoch that was ever written.
+    pub epoch_max: u64,
+}
+
+/// A container of this pool that the runtime lists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenContainer {
+    pub id: ContainerId,
+    pub profile: ProfileName,
+    pub slots: u16,
+    /// How long to wait for its link.
+    pub patience_ms: u64,
+}
+
+impl Core {
+    pub fn start(
+        settings: Settings,
+        recovered: Recovered,
+        seen: Vec<SeenContainer>,
+        now: Millis,
+        effects: &mut Vec<Effect>,
+    ) -> Self {
+        let profiles = settings.profiles.iter().cloned().map(Profile::new).collect();
+        // The clock lifts the counter over what a lost journal may have known.
+        let clock = now.0.saturating_mul(1 << 10).min(1 << 52);
+        let next = clock.max(recovered.epoch_max.saturating_add(1));
+        let mut core = Self {
+            settings,
+            profiles,
+            containers: super::Arena::default(),
+            by_id: HashMap::new(),
+            leases: super::NumberMap::default(),
+            ended: VecDeque::new(),
+            trajectories: HashMap::new(),
+            waiters: super::NumberMap::default(),
+            expiries: super::Due::default(),
+            timers: super::Due::default(),
+            epochs: EpochCounter { next, journalled: recovered.epoch_max },
+            next_ticket: 0,
+            next_container: 0,
+            closing: None,
+        };
+        let turn = &mut Turn { now, effects };
+        for container in seen {
+            core.take_over(turn, container);
+        }
+        core.take_boots(turn, recovered.containers);
+        core.take_leases(turn, recovered.leases);
+        for profile in 0..core.profiles.len() {
+            core.settle(turn, u16::try_from(profile).unwrap_or(u16::MAX));
+        }
+        core
+    }
+
+    fn take_over(&mut self, turn: &mut Turn<'_>, seen: SeenContainer) {
+        let SeenContainer { id, profile, slots, patience_ms } = seen;
+        let Some(profile) = self.profile(&profile).filter(|_| slots > 0) else {
+            turn.push(Effect::Stop { id });
+            return;
+        };
+        if self.by_id.contains_key(&id) {
+            return;
+        }
+        let key = self.add_container(id, profile.0, slots);
+        self.regroup(key.index, |container| container.phase = Phase::Ready);
+        self.timers.push(turn.now.plus(patience_ms), Timer::Start(key));
+    }
+
+    fn take_boots(&mut self, turn: &mut Turn<'_>, known: Vec<ContainerRecord>) {
+        for ContainerRecord { id, boot } in known {
+            let key = self.by_id.get(&id).copied();
+            match key.and_then(|key| self.containers.at_mut(key.index)) {
+                Some(container) => container.boot = boot,
+                None => turn.push(Effect::Journal(Record::ContainerGone { id })),
+            }
+        }
+    }
+
+    fn take_leases(&mut self, turn: &mut Turn<'_>, mut leases: Vec<LeaseRecord>) {
+        // Newest first: when the end of a lease could not be written, its successor is the one.
+        leases.sort_by_key(|lease| std::cmp::Reverse(lease.lease));
+        for lease in leases {
+            let Some(container) =
+                self.by_id.get(&lease.container).and_then(|key| self.containers.at(key.index))
+            else {
+                let why = "its container was gone when the pool came back";
+                self.revoke_unplaced(turn, lease, why);
+                continue;
+            };
+            let at = At { container: container.key.index, slot: lease.slot.0 };
+            match self.slot_mut(at) {
+                Some(slot) if slot.state == State::Unseen => slot.epoch = lease.lease.0.0,
+                _ => {
+                    self.revoke_unplaced(turn, lease, "its slot was given to a later lease");
+                    continue;
+                }
+            }
+            // Renewals are not written, so each lease starts its time anew.
+            let expires = turn.now.plus(lease.ttl_ms);
+            let LeaseRecord { trajectory, ttl_ms, .. } = lease;
+            self.hold(turn, at, Lease { trajectory, ttl_ms, expires, due: expires });
+        }
+    }
+}
