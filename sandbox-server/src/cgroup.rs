@@ -65,9 +65,29 @@ impl Cgroups {
 
     /// Removes what is empty; call it after the slots' processes are gone.
     pub(crate) fn remove(&self) {
-        for (_, dir) in self.memory.iter().chain(&self.pids) {
-            remove_tree(dir);
+        self.directories().for_each(remove_tree);
+    }
+
+    fn directories(&self) -> impl Iterator<Item = &Path> {
+        self.memory.iter().chain(&self.pids).map(|(_, dir)| dir.as_path())
+    }
+
+    /// Writes down where they are: who cleans up after a killed server may live in another cgroup,
+    /// and so would look for them elsewhere.
+    pub(crate) fn record(&self, file: &Path) -> io::Result<()> {
+        let mut text = String::new();
+        for dir in self.directories() {
+            text.push_str(&dir.to_string_lossy());
+            text.push('\n');
         }
+        fs::write(file, text)
+    }
+}
+
+/// Removes what a killed server has recorded. Its processes may still be on their way out.
+pub(crate) fn remove_recorded(file: &Path) {
+    for dir in fs::read_to_string(file).unwrap_or_default().lines() {
+        remove_tree(Path::new(dir));
     }
 }
 

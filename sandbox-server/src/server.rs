@@ -1,7 +1,7 @@
 //! One server: its slots, and what they have in common.
 
 use crate::{
-    cgroup::Cgroups,
+    cgroup::{self, Cgroups},
     isolate::{Birth, Identity, zygote::Zygote},
     ladder::{Prober, Trial},
     options::Settings,
@@ -26,6 +26,8 @@ use tokio_util::sync::CancellationToken;
 /// Slots that are prepared at the same time.
 const PREPARED_AT_ONCE: usize = 8;
 const NEWS_MAX: usize = 1_024;
+/// In the data directory: the cgroups that were made for it.
+const CGROUPS: &str = ".cgroups";
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
@@ -100,10 +102,12 @@ impl Ground {
                 fs::set_permissions(path, fs::Permissions::from_mode(0o711)).map_err(fault)?;
             }
         }
+        let cgroups = Cgroups::detect(settings.container.as_str());
+        cgroups.record(&dir.join(CGROUPS)).map_err(fault)?;
         Ok(Self {
             zygote: Arc::new(zygote),
             trash,
-            cgroups: Arc::new(Cgroups::detect(settings.container.as_str())),
+            cgroups: Arc::new(cgroups),
             uids: uids.map(Arc::new),
             settings: settings.clone(),
             _lock: lock,
@@ -173,11 +177,17 @@ fn remove_files(data_dir: &Path) {
             tracing::warn!(dir = name, %error, "not removed");
         }
     }
+    // Last: it says what else there is to remove.
+    if let Err(error) = fs::remove_file(data_dir.join(CGROUPS))
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(file = CGROUPS, %error, "not removed");
+    }
 }
 
 /// What a server that was killed has left.
 pub(crate) fn clean_up_after(settings: &Settings) {
-    Cgroups::detect(settings.container.as_str()).remove();
+    cgroup::remove_recorded(&settings.data_dir.join(CGROUPS));
     remove_files(&settings.data_dir);
 }
 

@@ -466,6 +466,13 @@ impl Begun {
     pub(crate) async fn answer(self) -> Answer {
         match self {
             Self::Done(outcome) => Ok(outcome),
+            // A client that hangs up drops this future. What was started is seen through: the
+            // slot's next call waits for it, and a retry gets its result.
+            Self::Mine(place) if matches!(place.request.tool, ToolCall::Bash(_)) => {
+                tokio::spawn(place.run()).await.unwrap_or_else(|_panic_or_end| {
+                    Err(Problem::new(Code::ShuttingDown, "the server is shutting down"))
+                })
+            }
             Self::Mine(place) => place.run().await,
             Self::Anothers(mut waiting) => {
                 let answer = waiting.wait_for(Option::is_some).await;

@@ -1,0 +1,10 @@
+//! The commands, a file each.
+
+pub(crate) mod acquire;
+pub(crate) mod completions;
+pub(crate) mod doctor;
+pub(crate) mod exec;
+pub(crate) mod leases;
+pub(crate) mod replay;
+pub(crate) mod serve;
+pub(crate) mod status;

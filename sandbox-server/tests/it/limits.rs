@@ -1,0 +1,85 @@
+//! A slot's limits: what goes over them is the slot's own loss.
+
+use crate::{
+    http::bash,
+    rung::{Rung, scenarios},
+    server::{Server, Setup},
+};
+
+scenarios! {
+    everywhere: [
+        memory_over_the_limit_is_the_policys_oom,
+        memory_of_many_processes_is_counted_together,
+        a_fork_bomb_leaves_others_their_processes,
+        a_file_over_its_limit_is_cut_there,
+        files_and_core_dumps_have_the_limits_that_were_set,
+    ]
+}
+
+const MIB: u32 = 1 << 20;
+
+fn with_memory(rung: &'static Rung, mib: u32) -> Server {
+    let bytes = (mib * MIB).to_string();
+    Server::with(rung, Setup { args: &["--memory-bytes-max", &bytes], ..Setup::default() })
+}
+
+async fn memory_over_the_limit_is_the_policys_oom(rung: &'static Rung) {
+    let server = with_memory(rung, 64);
+    // `tail` keeps a line whole, and this one does not end.
+    let result = server.bash_within(0, "head -c 4G /dev/zero | tail", 15.0).await;
+    assert_eq!(result.metadata["ended"], "oom", "{result:?}");
+    assert_eq!(result.metadata["caused_by"], "policy");
+    assert!(!result.success && result.error.contains("memory"), "{result:?}");
+    assert_eq!(server.output(0, "echo works").await, "works");
+    assert_eq!(server.output(1, "echo works").await, "works");
+}
+
+async fn memory_of_many_processes_is_counted_together(rung: &'static Rung) {
+    let server = with_memory(rung, 96);
+    let command = "for i in 1 2 3 4 5 6; do (head -c 30M /dev/zero | { IFS= read -r -d '' -n 1 x; tail -c 30M; sleep 10; } > /dev/null) & done; wait";
+    // Each of six holds some 30 MB, until they are ended.
+    let eaters =
+        "for i in 1 2 3 4 5 6; do { head -c 30M /dev/zero; sleep 10; } | tail & done; wait";
+    let _ = command;
+    let result = server.bash_within(0, &format!("{eaters}; exit 1"), 9.0).await;
+    assert_eq!(result.metadata["ended"], "oom", "{result:?}");
+}
+
+async fn a_fork_bomb_leaves_others_their_processes(rung: &'static Rung) {
+    let setup = Setup { args: &["--processes-max", "64"], ..Setup::default() };
+    let server = Server::with(rung, setup);
+    let bomb = async {
+        let result = server.bash_within(0, "bomb() { bomb | bomb & }; bomb; sleep 100", 1.0).await;
+        assert!(!result.success, "{result:?}");
+        result
+    };
+    let others = async {
+        for _ in 0..20 {
+            let result = server.bash(1, "echo $(echo works)").await;
+            assert_eq!(result.output, "works", "{result:?}");
+        }
+    };
+    let (result, ()) = tokio::join!(bomb, others);
+    assert_eq!(result.metadata["caused_by"], "policy", "{result:?}");
+    assert!(server.reset(0).await.success);
+    assert_eq!(server.output(0, "echo $(echo works)").await, "works");
+    let results = server.batch(vec![bash(0, "echo a"), bash(1, "echo b")]).await;
+    assert!(results.iter().all(|it| it.success), "{results:?}");
+}
+
+async fn a_file_over_its_limit_is_cut_there(rung: &'static Rung) {
+    let setup = Setup { args: &["--file-bytes-max", "1000000"], ..Setup::default() };
+    let server = Server::with(rung, setup);
+    let result = server.bash(0, "head -c 3000000 /dev/zero > big").await;
+    assert!(!result.success, "{result:?}");
+    assert_eq!(server.output(0, "stat -c %s big").await, "1000000");
+}
+
+async fn files_and_core_dumps_have_the_limits_that_were_set(rung: &'static Rung) {
+    let setup = Setup { args: &["--open-files-max", "77"], ..Setup::default() };
+    let server = Server::with(rung, setup);
+    assert_eq!(
+        server.output(0, "ulimit -Sn; ulimit -Hn; ulimit -Sc; ulimit -Hc").await,
+        "77\n77\n0\n0"
+    );
+}

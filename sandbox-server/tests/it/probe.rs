@@ -1,0 +1,80 @@
+//! What this executable does when a slot runs it: things that a shell cannot do.
+//!
+//! Each function returns a line for everything that went otherwise than it should.
+
+use rustix::{
+    fs::{CWD, RenameFlags, renameat_with},
+    io::Errno,
+};
+use std::{fs, io};
+
+/// In a slot `PROBE` names a function below. On its own it does nothing.
+#[test]
+fn in_a_slot() {
+    let Ok(name) = std::env::var("PROBE") else { return };
+    let args = std::env::var("PROBE_ARGS").unwrap_or_default();
+    let args: Vec<_> = args.split_whitespace().collect();
+    let faults = match &*name {
+        "flip" => flip(&args),
+        "lasting" => lasting(&args),
+        "lasting_left" => lasting_left(&args),
+        other => vec![format!("there is no probe {other}")],
+    };
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// Exchanges pairs of names for as long as it lives.
+fn flip(names: &[&str]) -> Vec<String> {
+    let mut begun = false;
+    loop {
+        for pair in names.chunks(2) {
+            if let Err(errno) = renameat_with(CWD, pair[0], CWD, pair[1], RenameFlags::EXCHANGE) {
+                return vec![format!("exchange {pair:?}: {errno}")];
+            }
+        }
+        if !begun {
+            fs::write("flipping", "").unwrap();
+            begun = true;
+        }
+    }
+}
+
+fn key(args: &[&str]) -> libc::key_t {
+    let number: u64 = args[0].parse().unwrap();
+    libc::key_t::try_from(number % 1_000_000_000).unwrap() + 1
+}
+
+/// Makes what outlives its maker, if it may.
+#[expect(unsafe_code, reason = "System V calls")]
+fn lasting(args: &[&str]) -> Vec<String> {
+    let key = key(args);
+    // SAFETY: these calls take numbers.
+    let made = unsafe {
+        [
+            libc::shmget(key, 4_096, libc::IPC_CREAT | 0o666),
+            libc::semget(key, 1, libc::IPC_CREAT | 0o666),
+            libc::msgget(key, libc::IPC_CREAT | 0o666),
+        ]
+    };
+    for id in made {
+        println!("made {id}");
+    }
+    let _ = fs::write(format!("/dev/shm/slot-{key}"), "x");
+    Vec::new()
+}
+
+#[expect(unsafe_code, reason = "System V calls")]
+fn lasting_left(args: &[&str]) -> Vec<String> {
+    let key = key(args);
+    // SAFETY: these calls take numbers.
+    let found = unsafe { [libc::shmget(key, 0, 0), libc::semget(key, 0, 0), libc::msgget(key, 0)] };
+    let mut faults: Vec<_> = found
+        .iter()
+        .filter(|id| **id >= 0)
+        .map(|id| format!("System V object {id} is left"))
+        .collect();
+    if fs::exists(format!("/dev/shm/slot-{key}")).unwrap_or(false) {
+        faults.push("a file in /dev/shm is left".to_owned());
+    }
+    faults
+}
