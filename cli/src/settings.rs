@@ -86,12 +86,17 @@ impl Settings {
         let mut profiles = Vec::with_capacity(written.len());
         for (at, profile) in written.into_iter().enumerate() {
             let name = profile.name.clone();
-            match ProfileName::new(name.as_deref().unwrap_or(DEFAULT_NAME)) {
-                Ok(name) => profiles.push(profile_flags.clone().or(profile).config(name)),
-                Err(error) => faults.push(FileFault {
+            let name = ProfileName::new(name.as_deref().unwrap_or(DEFAULT_NAME));
+            let name = name.or_else(|error| {
+                faults.push(FileFault {
                     place: file.place(&format!("profile[{at}].name")),
                     what: format!("`name`: {error}"),
-                }),
+                });
+                // The rest of the profile is read all the same.
+                ProfileName::new(format!("profile-{at}"))
+            });
+            if let Ok(name) = name {
+                profiles.push(profile_flags.clone().or(profile).config(name));
             }
         }
         let pool = options.config(profiles, &state_dir);

@@ -3,6 +3,7 @@
 //!
 //! `cargo bench -p slotmux-pool --bench control_plane`
 
+#[expect(dead_code, reason = "tests use more of it")]
 #[path = "../tests/it/town.rs"]
 mod town;
 
@@ -20,7 +21,7 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.expect("start a runtime");
     // Beside the build, not in a /tmp that may be memory.
-    let target = std::env::current_dir().expect("a directory");
+    let target = env!("CARGO_TARGET_TMPDIR");
     let directory = tempfile::tempdir_in(target).expect("make a directory");
     for journal in [JournalMode::Off, JournalMode::File(directory.path().join("journal.redb"))] {
         let name = if journal == JournalMode::Off { "off" } else { "fsynced" };

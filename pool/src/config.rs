@@ -133,14 +133,14 @@ impl ProfileConfig {
             containers_min: 0,
             containers_max,
             headroom_slots: 0,
-            lease_ttl: Duration::from_mins(5),
+            lease_ttl: Duration::from_secs(300),
             isolation_min: Isolation::Landlock,
             network: Network::Off,
             slot_limits: SlotLimits::default(),
-            container_lifetime: Duration::from_hours(24),
-            orphaned_after: Duration::from_mins(10),
-            cooldown: Duration::from_mins(1),
-            start_timeout: Duration::from_mins(1),
+            container_lifetime: Duration::from_secs(24 * 3_600),
+            orphaned_after: Duration::from_secs(600),
+            cooldown: Duration::from_secs(60),
+            start_timeout: Duration::from_secs(60),
             backoff_min: Duration::from_millis(250),
             backoff_max: Duration::from_secs(30),
         }
@@ -231,7 +231,8 @@ impl Faults {
     }
 
     fn span(&mut self, field: impl Into<String>, span: Duration) {
-        let is_fine = (Duration::from_millis(1)..=Duration::from_hours(24 * 30)).contains(&span);
+        let is_fine =
+            (Duration::from_millis(1)..=Duration::from_secs(30 * 24 * 3_600)).contains(&span);
         self.unless(is_fine, field, || "is between 1 ms and 30 days".into());
     }
 }
@@ -257,14 +258,17 @@ mod tests {
         wrong.profiles[1].lease_ttl = Duration::ZERO;
         let ConfigFaults(faults) = wrong.check().unwrap_err();
         let places: Vec<_> = faults.iter().map(|fault| fault.field.as_str()).collect();
-        assert_eq!(places, [
-            "name",
-            "waiting_max",
-            "profiles[1].name",
-            "profiles[1].slots_per_container",
-            "profiles[1].containers_min",
-            "profiles[1].lease_ttl",
-        ]);
+        assert_eq!(
+            places,
+            [
+                "name",
+                "waiting_max",
+                "profiles[1].name",
+                "profiles[1].slots_per_container",
+                "profiles[1].containers_min",
+                "profiles[1].lease_ttl",
+            ]
+        );
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod audit;
 mod bits;
 mod container;
 mod due;
+mod ended;
 mod epochs;
 mod event;
 mod fleet;
@@ -38,9 +39,7 @@ mod tests;
 mod timer;
 mod types;
 
-pub use event::{
-    Acquire, ContainerRecord, Effect, Event, LeaseRecord, NoLease, Record, Refusal,
-};
+pub use event::{Acquire, ContainerRecord, Effect, Event, LeaseRecord, NoLease, Record, Refusal};
 pub use lease::LeaseView;
 pub use profile::ProfileSettings;
 pub use recover::{Recovered, SeenContainer};
@@ -52,12 +51,13 @@ use acquire::{Trajectory, Waiter};
 use arena::Arena;
 use container::Container;
 use due::Due;
+use ended::Ended;
 use hash::NumberMap;
-use lease::Whereabouts;
 use profile::Profile;
 use slotmux_protocol::{ContainerId, ProfileName, TrajectoryId, v1};
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use timer::Timer;
+use types::At;
 
 /// What the core has to know of its pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,9 +79,9 @@ pub struct Core {
     profiles: Vec<Profile>,
     containers: Arena<Container>,
     by_id: HashMap<ContainerId, ContainerKey>,
-    /// Keyed by epoch; of the ended ones, the last `ended_max`.
-    leases: NumberMap<Whereabouts>,
-    ended: VecDeque<u64>,
+    /// Where each lease is, by its epoch.
+    leases: NumberMap<At>,
+    ended: Ended,
     trajectories: HashMap<TrajectoryId, Trajectory>,
     waiters: NumberMap<Waiter>,
     expiries: Due<u64>,

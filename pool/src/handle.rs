@@ -276,6 +276,11 @@ impl PoolHandle {
         self.0.inner.closed.cancelled().await;
     }
 
+    #[cfg(test)]
+    pub(crate) fn closed_token(&self) -> CancellationToken {
+        self.0.inner.closed.clone()
+    }
+
     /// Ends the pool: whoever waits is refused, and the journal is written to its end.
     pub async fn shutdown(&self, how: Shutdown) {
         let closing = match how {

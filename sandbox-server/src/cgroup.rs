@@ -3,6 +3,10 @@
 //! Slots keep their cgroups from lease to lease; counters are read as differences. Whatever a
 //! machine does not offer is left to the slot-init: rlimits, and a watch over its memory.
 
+use rustix::{
+    event::{Timespec, poll},
+    process::{Pid, Signal, kill_process},
+};
 use slotmux_protocol::SlotLimits;
 use std::{
     fs::{self, File, OpenOptions},
@@ -13,6 +17,9 @@ use std::{
 /// Processes of a slot's cgroup beyond its limit: the init has to be able to start a command in
 /// a slot that is full (the limit itself is an rlimit of each command).
 const PROCESSES_SPARE: u32 = 16;
+/// Five seconds in all.
+const KILLS_MAX: usize = 1_000;
+const KILL_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Version {
@@ -84,11 +91,32 @@ impl Cgroups {
     }
 }
 
-/// Removes what a killed server has recorded. Its processes may still be on their way out.
+/// Removes what a killed server has recorded, and kills what is still in it.
 pub(crate) fn remove_recorded(file: &Path) {
-    for dir in fs::read_to_string(file).unwrap_or_default().lines() {
-        remove_tree(Path::new(dir));
+    for dir in fs::read_to_string(file).unwrap_or_default().lines().map(Path::new) {
+        // A killed process leaves its cgroup when it is reaped, or its parent's parent gets to it.
+        for _ in 0..KILLS_MAX {
+            if kill_members(dir) == 0 {
+                break;
+            }
+            let _ = poll(&mut [], Some(&KILL_PAUSE));
+        }
+        remove_tree(dir);
     }
+}
+
+/// How many there were.
+fn kill_members(dir: &Path) -> usize {
+    let members = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+    let mut count = 0;
+    for pid in members.lines().filter_map(|it| it.parse().ok()).filter_map(Pid::from_raw) {
+        count += 1;
+        // Gone meanwhile is what we want.
+        let _ = kill_process(pid, Signal::KILL);
+    }
+    let below = fs::read_dir(dir).into_iter().flatten().flatten();
+    let directories = below.filter(|it| it.file_type().is_ok_and(|it| it.is_dir()));
+    count + directories.map(|it| kill_members(&it.path())).sum::<usize>()
 }
 
 impl Version {
@@ -226,13 +254,23 @@ impl SlotCgroup {
         Ok(())
     }
 
-    /// The kernel's word that nothing of the slot runs any more; `true` where it cannot say.
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether the kernel says what of the slot runs.
+    pub(crate) fn can_tell(&self) -> bool {
+        self.memory.is_some() || self.pids.is_some()
+    }
+
+    /// What of the slot runs, by the kernel's word; nothing where it cannot say.
+    pub(crate) fn processes(&self) -> Vec<i32> {
         let memory = self.memory.as_ref().map(|it| &it.dir);
-        memory.into_iter().chain(&self.pids).all(|dir| {
-            let procs = fs::read_to_string(dir.join("cgroup.procs"));
-            procs.is_ok_and(|it| it.trim().is_empty())
-        })
+        let procs = memory.into_iter().chain(&self.pids).flat_map(|dir| {
+            // Unreadable is not empty.
+            fs::read_to_string(dir.join("cgroup.procs"))
+                .unwrap_or_else(|_| "0".to_owned())
+                .lines()
+                .filter_map(|it| it.parse().ok())
+                .collect::<Vec<_>>()
+        });
+        procs.collect()
     }
 
     /// Processes that the kernel has killed here for memory, ever.

@@ -3,7 +3,7 @@
 //! Results are kept within a bound. What falls out leaves its id behind, so that a late retry is
 //! told that nobody knows any more, and is not run a second time.
 
-use crate::outcome::Outcome;
+use crate::{outcome::Outcome, stop::Stop};
 use slotmux_protocol::{ExecutionId, Limits, Problem};
 use std::{
     collections::{HashMap, VecDeque},
@@ -36,7 +36,7 @@ struct Known {
 
 #[derive(Debug)]
 enum State {
-    Running(Waiting),
+    Running(Waiting, Stop),
     Done(Arc<Outcome>),
     Forgotten,
 }
@@ -46,7 +46,7 @@ enum State {
 pub(crate) enum Seen {
     /// Run it, and tell the others.
     New(watch::Sender<Option<Answer>>),
-    Running(Waiting),
+    Running(Waiting, Stop),
     Done(Arc<Outcome>),
     Forgotten,
     /// Another call came under this id.
@@ -64,16 +64,19 @@ impl Executions {
         }
     }
 
-    pub(crate) fn begin(&mut self, id: &ExecutionId, call: &impl Hash) -> Seen {
+    /// `stop` ends the call, should it be new.
+    pub(crate) fn begin(&mut self, id: &ExecutionId, call: &impl Hash, stop: &Stop) -> Seen {
         let fingerprint = fingerprint(call);
         match self.known.get(id) {
             Some(known) if known.fingerprint != fingerprint => Seen::Reused,
-            Some(Known { state: State::Running(waiting), .. }) => Seen::Running(waiting.clone()),
+            Some(Known { state: State::Running(waiting, stop), .. }) => {
+                Seen::Running(waiting.clone(), stop.clone())
+            }
             Some(Known { state: State::Done(outcome), .. }) => Seen::Done(Arc::clone(outcome)),
             Some(Known { state: State::Forgotten, .. }) => Seen::Forgotten,
             None => {
                 let (tell, waiting) = watch::channel(None);
-                let state = State::Running(waiting);
+                let state = State::Running(waiting, stop.clone());
                 self.known.insert(id.clone(), Known { fingerprint, state });
                 self.order.push_back(id.clone());
                 self.forget_ids();
@@ -114,7 +117,7 @@ impl Executions {
         while self.order.len() > self.limits.kept_ids_max {
             let Some(oldest) = self.order.pop_front() else { return };
             match self.known.get(&oldest) {
-                Some(Known { state: State::Running(_), .. }) => self.order.push_back(oldest),
+                Some(Known { state: State::Running(..), .. }) => self.order.push_back(oldest),
                 Some(Known { state: State::Done(outcome), .. }) => {
                     self.kept_bytes -= outcome.size_bytes();
                     self.known.remove(&oldest);
@@ -156,41 +159,41 @@ mod tests {
     #[test]
     fn a_retry_gets_the_first_result_and_another_call_is_refused() {
         let mut it = executions(4, 8);
-        assert!(matches!(it.begin(&id(1), &"ls"), Seen::New(_)));
-        assert!(matches!(it.begin(&id(1), &"ls"), Seen::Running(_)));
+        assert!(matches!(it.begin(&id(1), &"ls", &Stop::default()), Seen::New(_)));
+        assert!(matches!(it.begin(&id(1), &"ls", &Stop::default()), Seen::Running(..)));
         it.end(&id(1), &Ok(outcome("x")));
-        assert!(matches!(it.begin(&id(1), &"ls"), Seen::Done(_)));
-        assert!(matches!(it.begin(&id(1), &"rm"), Seen::Reused));
+        assert!(matches!(it.begin(&id(1), &"ls", &Stop::default()), Seen::Done(_)));
+        assert!(matches!(it.begin(&id(1), &"rm", &Stop::default()), Seen::Reused));
     }
 
     #[test]
     fn a_result_that_fell_out_is_forgotten_but_not_run_again() {
         let mut it = executions(2, 8);
         for number in 0..3 {
-            assert!(matches!(it.begin(&id(number), &"ls"), Seen::New(_)));
+            assert!(matches!(it.begin(&id(number), &"ls", &Stop::default()), Seen::New(_)));
             it.end(&id(number), &Ok(outcome("x")));
         }
-        assert!(matches!(it.begin(&id(0), &"ls"), Seen::Forgotten));
-        assert!(matches!(it.begin(&id(1), &"ls"), Seen::Done(_)));
+        assert!(matches!(it.begin(&id(0), &"ls", &Stop::default()), Seen::Forgotten));
+        assert!(matches!(it.begin(&id(1), &"ls", &Stop::default()), Seen::Done(_)));
     }
 
     #[test]
     fn a_refused_call_may_be_tried_again() {
         let mut it = executions(2, 8);
-        assert!(matches!(it.begin(&id(0), &"ls"), Seen::New(_)));
+        assert!(matches!(it.begin(&id(0), &"ls", &Stop::default()), Seen::New(_)));
         it.end(&id(0), &Err(Problem::new(Code::SlotBroken, "x")));
-        assert!(matches!(it.begin(&id(0), &"ls"), Seen::New(_)));
+        assert!(matches!(it.begin(&id(0), &"ls", &Stop::default()), Seen::New(_)));
     }
 
     #[test]
     fn ids_are_bounded_and_running_calls_are_never_forgotten() {
         let mut it = executions(2, 3);
-        assert!(matches!(it.begin(&id(0), &"ls"), Seen::New(_)));
+        assert!(matches!(it.begin(&id(0), &"ls", &Stop::default()), Seen::New(_)));
         for number in 1..10 {
-            assert!(matches!(it.begin(&id(number), &"ls"), Seen::New(_)));
+            assert!(matches!(it.begin(&id(number), &"ls", &Stop::default()), Seen::New(_)));
             it.end(&id(number), &Ok(outcome("x")));
         }
         assert!(it.known.len() <= 3 && it.kept.len() <= 2, "{it:?}");
-        assert!(matches!(it.begin(&id(0), &"ls"), Seen::Running(_)));
+        assert!(matches!(it.begin(&id(0), &"ls", &Stop::default()), Seen::Running(..)));
     }
 }

@@ -17,13 +17,18 @@ use crate::{
     },
     wire::{FRAME_BYTES_MAX, FromInit},
 };
+pub(crate) use tree::processes_of;
+
 use command::Walls;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use slotmux_protocol::{Isolation, Network, encode};
 use std::{
     error::Error as _,
     io::Write as _,
-    os::{fd::OwnedFd, unix::net::UnixStream},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
     path::Path,
 };
 
@@ -97,20 +102,27 @@ fn namespace_walls(birth: &Birth) -> Result<Walls, WallError> {
         drop::map_ids(identity.uid, identity.uid)?;
     }
     drop::all_capabilities()?;
+    if let Some(ruleset) = landlock::own_abstract_sockets()? {
+        sys::landlock_restrict(ruleset.as_fd()).step("keep abstract sockets apart")?;
+    }
     for filter in seccomp::slot_filters(Namespaced::Yes).step("compile a seccomp filter")? {
         sys::seccomp_filter(&filter).step("install a seccomp filter")?;
     }
     Walls::new(birth, None, Vec::new())
 }
 
-/// The init stays root with little power, so that commands cannot signal or trace it.
+/// The init stays root with little power, so that commands cannot signal or trace it. It goes
+/// behind the file rules itself: so all commands are in one Landlock domain, and a later one may
+/// signal what an earlier one has started.
 fn uid_walls(birth: &Birth) -> Result<Walls, WallError> {
     let ruleset = landlock::ruleset(birth)?;
     drop::all_but_identity_changes()?;
     become_subreaper()?;
     let filters =
         seccomp::slot_filters(Namespaced::No(birth.network)).step("compile a seccomp filter")?;
-    Walls::new(birth, Some(ruleset), filters)
+    let walls = Walls::new(birth, None, filters)?;
+    sys::landlock_restrict(ruleset.as_fd()).step("go behind file rules")?;
+    Ok(walls)
 }
 
 fn landlock_walls(birth: &Birth) -> Result<Walls, WallError> {

@@ -68,7 +68,10 @@ pub fn main(options: Options) -> ExitCode {
         }
     };
     if cleanup {
-        server::clean_up_after(&settings);
+        if let Err(error) = server::clean_up_after(&settings) {
+            eprintln!("error: {}", chain(&error));
+            return ExitCode::FAILURE;
+        }
         return ExitCode::SUCCESS;
     }
     few_arenas();
@@ -96,8 +99,15 @@ fn few_arenas() {
 fn take_token() -> Option<String> {
     let token = std::env::var(TOKEN_VARIABLE).ok();
     if token.is_some() {
-        // SAFETY: no other thread exists yet.
-        unsafe { std::env::remove_var(TOKEN_VARIABLE) };
+        let name = std::ffi::CString::new(TOKEN_VARIABLE).unwrap_or_default();
+        // SAFETY: no other thread exists yet; the value is a C string that belongs to this process.
+        unsafe {
+            let value = libc::getenv(name.as_ptr());
+            if !value.is_null() {
+                libc::memset(value.cast(), 0, libc::strlen(value));
+            }
+            std::env::remove_var(TOKEN_VARIABLE);
+        }
     }
     token
 }

@@ -51,7 +51,7 @@ pub(crate) async fn upgrade(
     upgrade: WebSocketUpgrade,
 ) -> Response {
     let max = server.settings.limits.body_bytes_max;
-    upgrade.max_message_size(max * 2).on_upgrade(async move |socket| {
+    upgrade.max_message_size(max * 2).max_frame_size(max * 2).on_upgrade(async move |socket| {
         let why = serve(&server, socket).await;
         tracing::info!(why, "link closed");
     })
@@ -294,8 +294,8 @@ impl Link {
             network: Network::On,
         };
         let begun = slot.begin(request)?;
-        if let crate::slot::Begun::Mine(place) = &begun {
-            self.calls().insert(id, place.stop());
+        if let Some(stop) = begun.stop() {
+            self.calls().insert(id, stop);
         }
         let link = self.clone();
         tokio::spawn(async move {

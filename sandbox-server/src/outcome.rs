@@ -148,7 +148,8 @@ impl Outcome {
     /// It did not come to an end of its own.
     pub(crate) fn cut_short(ended: Ended, by: CausedBy, error: &str, network: Network) -> Self {
         Self {
-            body: Body::Text(String::new()),
+            // So that the atropos wire says how it ended, too.
+            body: Body::Streams { stdout: Captured::default(), stderr: Captured::default() },
             error: error.to_owned(),
             ended,
             caused_by: by,

@@ -83,9 +83,7 @@ impl Ground {
         let dir = &settings.data_dir;
         let fault = |source| StartError::DataDir { dir: dir.clone(), source };
         fs::create_dir_all(dir).map_err(fault)?;
-        let lock = File::create(dir.join(".lock")).map_err(fault)?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| StartError::InUse(dir.clone()))?;
+        let lock = lock(dir)?;
         let trash = Trash::open(dir.join("trash")).map_err(fault)?;
         let slots = dir.join("slots");
         trash.take(&slots).map_err(fault)?;
@@ -171,6 +169,13 @@ impl Ground {
     }
 }
 
+/// Also when a server did not come to serve.
+impl Drop for Ground {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
 fn remove_files(data_dir: &Path) {
     for name in ["slots", "trash"] {
         if let Err(error) = trash::delete(&data_dir.join(name)) {
@@ -186,9 +191,25 @@ fn remove_files(data_dir: &Path) {
 }
 
 /// What a server that was killed has left.
-pub(crate) fn clean_up_after(settings: &Settings) {
-    cgroup::remove_recorded(&settings.data_dir.join(CGROUPS));
-    remove_files(&settings.data_dir);
+/// What belongs to one that lives is refused.
+pub(crate) fn clean_up_after(settings: &Settings) -> Result<(), StartError> {
+    let dir = &settings.data_dir;
+    if !dir.exists() {
+        return Ok(());
+    }
+    let _lock = lock(dir)?;
+    cgroup::remove_recorded(&dir.join(CGROUPS));
+    remove_files(dir);
+    Ok(())
+}
+
+/// Held for as long as the file is open: no two servers use one directory.
+fn lock(dir: &Path) -> Result<File, StartError> {
+    let lock = File::create(dir.join(".lock"))
+        .map_err(|source| StartError::DataDir { dir: dir.to_owned(), source })?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| StartError::InUse(dir.to_owned()))?;
+    Ok(lock)
 }
 
 impl Server {

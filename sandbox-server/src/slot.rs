@@ -95,8 +95,8 @@ pub(crate) enum Scope {
 #[derive(Debug)]
 pub(crate) enum Begun {
     Mine(Box<Place>),
-    /// The same call is made already, or was.
-    Anothers(Waiting),
+    /// The same call is being made already.
+    Anothers(Waiting, Stop),
     Done(Arc<Outcome>),
 }
 
@@ -198,11 +198,12 @@ impl Slot {
         request.network = self.network_for(request.network);
         let mut gate = self.gate();
         gate.admit(request.scope)?;
+        let stop = gate.stop.child();
         let tell = match &request.execution_id {
             None => None,
-            Some(id) => match gate.executions.begin(id, &request.tool) {
+            Some(id) => match gate.executions.begin(id, &request.tool, &stop) {
                 Seen::New(tell) => Some(tell),
-                Seen::Running(waiting) => return Ok(Begun::Anothers(waiting)),
+                Seen::Running(waiting, stop) => return Ok(Begun::Anothers(waiting, stop)),
                 Seen::Done(outcome) => return Ok(Begun::Done(outcome)),
                 Seen::Forgotten => return Ok(Begun::Done(forgotten(request.network))),
                 Seen::Reused => return Err(reused(id)),
@@ -216,7 +217,6 @@ impl Slot {
             return Err(problem);
         }
         gate.queued += 1;
-        let stop = gate.stop.child();
         let turn = Turn::take(&self.turn);
         drop(gate);
         let slot = Arc::clone(self);
@@ -387,11 +387,6 @@ impl Turn {
 }
 
 impl Place {
-    /// Lets somebody else end the call.
-    pub(crate) fn stop(&self) -> Stop {
-        self.stop.clone()
-    }
-
     pub(crate) async fn run(mut self: Box<Self>) -> Answer {
         let turn = std::mem::replace(&mut self.turn, Turn::Later(Box::pin(std::future::pending())));
         let stopped = self.stop.clone();
@@ -463,6 +458,15 @@ impl std::fmt::Debug for Place {
 }
 
 impl Begun {
+    /// Lets somebody end the call before it ends by itself.
+    pub(crate) fn stop(&self) -> Option<Stop> {
+        match self {
+            Self::Mine(place) => Some(place.stop.clone()),
+            Self::Anothers(_, stop) => Some(stop.clone()),
+            Self::Done(_) => None,
+        }
+    }
+
     pub(crate) async fn answer(self) -> Answer {
         match self {
             Self::Done(outcome) => Ok(outcome),
@@ -474,7 +478,7 @@ impl Begun {
                 })
             }
             Self::Mine(place) => place.run().await,
-            Self::Anothers(mut waiting) => {
+            Self::Anothers(mut waiting, _) => {
                 let answer = waiting.wait_for(Option::is_some).await;
                 match answer.as_deref() {
                     Ok(Some(answer)) => answer.clone(),

@@ -1,1 +1,7 @@
-fn main() {}
+//! End to end: the release binary, real processes, real slots.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod crash;
+mod input;
+mod replay;
+mod server;

@@ -5,6 +5,7 @@ use slotmux_backend::{conformance::Harness, conformance_suite};
 use slotmux_local::LocalBackend;
 use slotmux_protocol::ContainerId;
 use std::{
+    path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -40,12 +41,29 @@ impl Harness for Real {
     async fn leftovers(&self) -> Vec<String> {
         let dirs = self.machine.container_dirs().into_iter().map(|dir| dir.display().to_string());
         let processes = self.machine.processes().into_iter().map(|pid| format!("process {pid}"));
-        dirs.chain(processes).collect()
+        dirs.chain(processes).chain(cgroups(Path::new("/sys/fs/cgroup"), 0)).collect()
     }
 
     fn lifetime_min(&self) -> Duration {
         Duration::from_secs(1)
     }
+}
+
+/// Those of containers that the suite launches. Other tests have theirs at the same time.
+fn cgroups(dir: &Path, depth: usize) -> Vec<String> {
+    const LAUNCHED: [&str; 12] =
+        ["one", "two", "own", "other", "kept", "killed", "a", "b", "c", "d", "e", "f"];
+    // Any of them may go away while we look.
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let dirs = entries.filter(|entry| depth < 8 && entry.file_type().is_ok_and(|it| it.is_dir()));
+    dirs.flat_map(|entry| {
+        let name = entry.file_name().into_string().unwrap();
+        let ours = name.strip_prefix("slotmux-").is_some_and(|it| LAUNCHED.contains(&it));
+        let mut found = cgroups(&entry.path(), depth + 1);
+        found.extend(ours.then(|| entry.path().display().to_string()));
+        found
+    })
+    .collect()
 }
 
 conformance_suite!(real());

@@ -1,6 +1,9 @@
 //! A fresh state directory, and what can be seen of it from outside.
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal},
+};
 use slotmux_local::{LocalBackend, LocalSettings};
 use slotmux_protocol::ContainerId;
 use std::{
@@ -9,6 +12,8 @@ use std::{
     path::{Path, PathBuf},
 };
 use tempfile::TempDir;
+
+const LIMIT: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
 
 pub(crate) struct Machine {
     state: TempDir,
@@ -63,6 +68,7 @@ impl Machine {
             .collect()
     }
 
+    /// Returns when it is dead.
     pub(crate) fn kill(&self, container: &ContainerId) {
         let record = self
             .container_dirs()
@@ -72,7 +78,11 @@ impl Machine {
             .find(|record| record["container"] == container.as_str())
             .unwrap();
         let pid = i32::try_from(record["process"]["pid"].as_i64().unwrap()).unwrap();
-        kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+        let pidfd = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
+        pidfd_send_signal(&pidfd, Signal::KILL).unwrap();
+        // Readable when it is dead.
+        let dead = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&LIMIT)).unwrap();
+        assert_eq!(dead, 1, "still alive");
     }
 }
 

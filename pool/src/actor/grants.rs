@@ -65,13 +65,7 @@ pub(super) struct Room {
 
 impl Room {
     pub(super) fn new(pulse: Arc<Pulse>) -> Self {
-        Self {
-            pulse,
-            is_written: false,
-            claimed: Arc::default(),
-            offers: 0,
-            waiting: Vec::new(),
-        }
+        Self { pulse, is_written: false, claimed: Arc::default(), offers: 0, waiting: Vec::new() }
     }
 
     /// One that its holder has already.

@@ -6,7 +6,9 @@ use super::{
     shell::{no_lease, route_end},
 };
 use crate::{
-    core::{ContainerKey, Effect, Event, GoneKind, LeaseEnd, NoLease, Record, Refusal, Spot, WaiterId},
+    core::{
+        ContainerKey, Effect, Event, GoneKind, LeaseEnd, NoLease, Record, Refusal, Spot, WaiterId,
+    },
     routes::Route,
 };
 use slotmux_protocol::{
@@ -92,19 +94,25 @@ impl Shell {
     pub(super) fn tell_grant(&mut self, waiter: WaiterId, leases: &[LeaseId]) {
         let built: Result<Vec<_>, _> = leases.iter().map(|lease| self.lease(*lease)).collect();
         let Some(reply) = self.grants.replies.remove(&waiter) else {
-            return leases.iter().for_each(|lease| self.give_back(*lease));
+            for lease in leases {
+                self.give_back(*lease);
+            }
+            return;
         };
         match built {
             Ok(built) => {
                 let rooms = &self.grants.rooms;
-                let claim = |lease: &LeaseId| Some((*lease, Arc::clone(&rooms.get(lease)?.claimed)));
+                let claim =
+                    |lease: &LeaseId| Some((*lease, Arc::clone(&rooms.get(lease)?.claimed)));
                 let claims = leases.iter().filter_map(claim).collect();
                 // Not taken: the grant comes back by its own drop.
                 let _ = reply.send(Ok(Grant::new(built, claims, self.home.clone())));
             }
             Err(problem) => {
                 let _ = reply.send(Err(problem));
-                leases.iter().for_each(|lease| self.give_back(*lease));
+                for lease in leases {
+                    self.give_back(*lease);
+                }
             }
         }
     }
@@ -124,14 +132,17 @@ impl Shell {
         else {
             return;
         };
-        self.routes.insert(lease, Route {
-            link: link.clone(),
-            slot: view.at.slot,
-            epoch: lease.epoch(),
-            trajectory: view.trajectory,
-            limits: CallLimits::default(),
-            pulse: Arc::clone(&room.pulse),
-        });
+        self.routes.insert(
+            lease,
+            Route {
+                link: link.clone(),
+                slot: view.at.slot,
+                epoch: lease.epoch(),
+                trajectory: view.trajectory,
+                limits: CallLimits::default(),
+                pulse: Arc::clone(&room.pulse),
+            },
+        );
     }
 
     /// The container's link is new: leases that were found before it can be reached now.
@@ -240,10 +251,9 @@ impl Shell {
 
 fn problem(why: &Refusal) -> Problem {
     let code = match why {
-        Refusal::Deadline => Code::AcquireTimeout,
+        Refusal::Deadline | Refusal::CannotLaunch { .. } => Code::AcquireTimeout,
         Refusal::Superseded | Refusal::AlreadyHeld { .. } => Code::AlreadyHeld,
         Refusal::NeverEnough { .. } => Code::NeverEnough,
-        Refusal::CannotLaunch { .. } => Code::AcquireTimeout,
         Refusal::NotJournalled => Code::JournalUnavailable,
         Refusal::Closing => Code::ShuttingDown,
     };

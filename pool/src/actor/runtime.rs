@@ -69,8 +69,7 @@ impl Containers {
         }
         let news = Arc::clone(&self.news);
         let tell = Arc::new(move |told| news(News::Link { container: key, news: told }));
-        let identity =
-            LinkIdentity { pool: self.config.name.clone(), generation: self.generation };
+        let identity = LinkIdentity { pool: self.config.name.clone(), generation: self.generation };
         // The link lives on the process's runtime, not on the actor's thread.
         let _runtime = self.runtime.enter();
         let link = Link::dial(id, address.clone(), identity, self.config.heartbeat, tell);

@@ -25,15 +25,40 @@ pub(crate) type TellNews = Arc<dyn Fn(News) + Send + Sync>;
 
 /// Wishes, from the handle.
 pub(crate) enum Order {
-    Acquire { waiter: WaiterId, request: v1::AcquireRequest, reply: Reply<Grant> },
-    Cancel { waiter: WaiterId },
-    GiveBack { leases: Vec<LeaseId> },
-    Release { lease: LeaseId, reply: Reply<()> },
-    ReleaseTrajectory { trajectory: TrajectoryId, reply: Reply<bool> },
-    Renew { lease: LeaseId, ttl_ms: Option<u64>, reply: Reply<v1::Lease> },
-    Lease { lease: LeaseId, reply: Reply<v1::Lease> },
-    Status { reply: Reply<v1::Status> },
-    Close { closing: Closing },
+    Acquire {
+        waiter: WaiterId,
+        request: v1::AcquireRequest,
+        reply: Reply<Grant>,
+    },
+    Cancel {
+        waiter: WaiterId,
+    },
+    GiveBack {
+        leases: Vec<LeaseId>,
+    },
+    Release {
+        lease: LeaseId,
+        reply: Reply<()>,
+    },
+    ReleaseTrajectory {
+        trajectory: TrajectoryId,
+        reply: Reply<bool>,
+    },
+    Renew {
+        lease: LeaseId,
+        ttl_ms: Option<u64>,
+        reply: Reply<v1::Lease>,
+    },
+    Lease {
+        lease: LeaseId,
+        reply: Reply<v1::Lease>,
+    },
+    Status {
+        reply: Reply<v1::Status>,
+    },
+    Close {
+        closing: Closing,
+    },
     /// At once, whatever is left.
     End,
 }
@@ -141,7 +166,9 @@ impl Shell {
                 self.cancel(waiter);
             }
             Order::GiveBack { leases } => {
-                leases.into_iter().for_each(|lease| self.give_back(lease));
+                for lease in leases {
+                    self.give_back(lease);
+                }
             }
             Order::Release { lease, reply } => {
                 let result = self.try_apply(Event::Release { lease });
@@ -192,7 +219,9 @@ impl Shell {
                 }
             }
             News::Written(Written { leases, result: Err(_) }) => {
-                leases.into_iter().for_each(|lease| self.not_written(lease));
+                for lease in leases {
+                    self.not_written(lease);
+                }
             }
         }
     }
@@ -252,8 +281,9 @@ impl Shell {
             let detail = format!("there is no such profile; there are: {}", names.join(", "));
             return answer(reply, Err(Problem::new(Code::UnknownProfile, detail).at("profile")));
         };
-        let wait_ms = request.wait_s.map_or(millis(self.config.wait_default), |it| it.as_millis());
-        let ttl_ms = request.ttl_s.map_or(millis(config.lease_ttl), |it| it.as_millis());
+        let wait_ms =
+            request.wait_s.map_or(millis(self.config.wait_default), v1::Seconds::as_millis);
+        let ttl_ms = request.ttl_s.map_or(millis(config.lease_ttl), v1::Seconds::as_millis);
         self.grants.replies.insert(waiter, reply);
         self.apply(Event::Acquire(Acquire {
             waiter,
@@ -270,7 +300,9 @@ impl Shell {
     fn cancel(&mut self, waiter: WaiterId) {
         self.apply(Event::Cancel { waiter });
         if let Some(unwritten) = self.grants.unwritten.remove(&waiter) {
-            unwritten.leases.into_iter().for_each(|lease| self.give_back(lease));
+            for lease in unwritten.leases {
+                self.give_back(lease);
+            }
         }
     }
 

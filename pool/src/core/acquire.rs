@@ -25,7 +25,10 @@ pub(super) struct Waiter {
 pub(super) enum Stage {
     Queued,
     /// It has its slots; `left` of them are not open yet.
-    Opening { epochs: Epochs, left: u32 },
+    Opening {
+        epochs: Epochs,
+        left: u32,
+    },
 }
 
 /// What a trajectory has, and what it waits for. At least one of the two.

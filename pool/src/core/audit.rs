@@ -4,7 +4,6 @@ use super::{
     Core,
     acquire::Stage,
     container::{Container, Group, Kind, Phase, State, Tally},
-    lease::Whereabouts,
     types::{At, Millis},
 };
 use std::collections::{BTreeSet, HashMap};
@@ -16,7 +15,6 @@ impl Core {
         self.audit_slots(now);
         self.audit_waiters();
         self.audit_trajectories();
-        assert!(self.ended.len() <= self.settings.ended_max);
         for container in self.containers.iter() {
             assert_eq!(self.by_id.get(&container.id), Some(&container.key));
         }
@@ -62,7 +60,10 @@ impl Core {
                     State::Leased(lease) => {
                         live += 1;
                         assert!(self.is_live_at(slot.epoch, at));
-                        assert!(lease.due <= lease.expires.max(now).plus(1_000), "expires too late");
+                        assert!(
+                            lease.due <= lease.expires.max(now).plus(1_000),
+                            "expires too late"
+                        );
                         let held = &self.trajectories[&lease.trajectory].held;
                         assert!(held.as_slice().contains(&slot.epoch));
                     }
@@ -81,11 +82,11 @@ impl Core {
                 assert!(slot.epoch < self.epochs.next);
             }
         }
-        assert_eq!(self.leases.len(), live + self.ended.len());
+        assert_eq!(self.leases.len(), live);
     }
 
     fn is_live_at(&self, epoch: u64, at: At) -> bool {
-        matches!(self.leases.get(&epoch), Some(Whereabouts::Live(place)) if *place == at)
+        self.leases.get(&epoch) == Some(&at)
     }
 
     fn audit_waiters(&self) {
@@ -113,18 +114,15 @@ impl Core {
     }
 
     fn is_opened(&self, epoch: u64) -> bool {
-        let Some(Whereabouts::Live(at)) = self.leases.get(&epoch) else { return false };
-        matches!(
-            self.slot(*at).map(|slot| &slot.state),
-            Some(State::Opening { opened: true, .. })
-        )
+        let Some(at) = self.leases.get(&epoch) else { return false };
+        matches!(self.slot(*at).map(|slot| &slot.state), Some(State::Opening { opened: true, .. }))
     }
 
     fn audit_trajectories(&self) {
         for has in self.trajectories.values() {
             assert!(!has.held.is_empty() || has.waiter.is_some());
             for epoch in has.held.as_slice() {
-                let Some(Whereabouts::Live(at)) = self.leases.get(epoch) else {
+                let Some(at) = self.leases.get(epoch) else {
                     panic!("an ended lease is held");
                 };
                 assert!(matches!(self.slot(*at).map(|it| &it.state), Some(State::Leased(_))));

@@ -41,18 +41,20 @@ impl Bits {
 
     pub(super) fn first(&self) -> Option<u32> {
         let top = self.levels[LEVELS - 1].iter().position(|word| *word != 0)?;
-        self.descend(top, |word| word.trailing_zeros())
+        self.descend(top, u64::trailing_zeros)
     }
 
     pub(super) fn last(&self) -> Option<u32> {
         let top = self.levels[LEVELS - 1].iter().rposition(|word| *word != 0)?;
-        self.descend(top, |word| 63 - word.leading_zeros())
+        self.descend(top, u64::ilog2)
     }
 
     fn descend(&self, top: usize, pick: impl Fn(u64) -> u32) -> Option<u32> {
-        let place = self.levels.iter().rev().fold(top, |word, level| {
-            word * 64 + pick(level[word]) as usize
-        });
+        let place = self
+            .levels
+            .iter()
+            .rev()
+            .fold(top, |word, level| word * 64 + pick(level[word]) as usize);
         u32::try_from(place).ok()
     }
 }

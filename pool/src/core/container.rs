@@ -57,7 +57,10 @@ pub(super) enum LinkState {
     /// Not yet in this process.
     Never,
     Up,
-    Down { since: Millis, why: Arc<str> },
+    Down {
+        since: Millis,
+        why: Arc<str>,
+    },
 }
 
 /// Which of its profile's tallies its slots are in.
@@ -68,7 +71,9 @@ pub(super) enum Group {
     Draining,
 }
 
+/// One line of the processor's cache.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(super) struct Slot {
     /// Of the lease on it, or of the last one that was.
     pub(super) epoch: u64,
@@ -84,9 +89,14 @@ pub(super) enum State {
     Unseen,
     Free,
     /// For a waiter; `opened` while others of its gang are not.
-    Opening { waiter: u64, opened: bool },
+    Opening {
+        waiter: u64,
+        opened: bool,
+    },
     Leased(Lease),
-    Resetting { since: Millis },
+    Resetting {
+        since: Millis,
+    },
     Quarantined,
 }
 
@@ -214,9 +224,7 @@ impl Container {
     pub(super) fn listing(&self) -> Listed {
         let idle = self.is_unused() && self.tally.of(Kind::Resetting) == 0;
         Listed {
-            free: self.phase == Phase::Ready
-                && self.is_linked()
-                && self.tally.of(Kind::Free) > 0,
+            free: self.phase == Phase::Ready && self.is_linked() && self.tally.of(Kind::Free) > 0,
             idle: self.phase == Phase::Ready && idle,
         }
     }

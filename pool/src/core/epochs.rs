@@ -7,8 +7,7 @@ pub(super) enum Epochs {
     #[default]
     None,
     One(u64),
-    /// Boxed, so that the common case stays small.
-    Many(Box<Vec<u64>>),
+    Many(Vec<u64>),
 }
 
 impl Epochs {
@@ -16,7 +15,7 @@ impl Epochs {
         match count {
             0 => Self::None,
             1 => Self::One(first),
-            _ => Self::Many(Box::new((first..first + u64::from(count)).collect())),
+            _ => Self::Many((first..first + u64::from(count)).collect()),
         }
     }
 
@@ -39,16 +38,15 @@ impl Epochs {
     pub(super) fn push(&mut self, epoch: u64) {
         match self {
             Self::None => *self = Self::One(epoch),
-            Self::One(first) => *self = Self::Many(Box::new(vec![*first, epoch])),
+            Self::One(first) => *self = Self::Many(vec![*first, epoch]),
             Self::Many(epochs) => epochs.push(epoch),
         }
     }
 
     pub(super) fn remove(&mut self, epoch: u64) {
         match self {
-            Self::None => {}
             Self::One(only) if *only == epoch => *self = Self::None,
-            Self::One(_) => {}
+            Self::None | Self::One(_) => {}
             Self::Many(epochs) => epochs.retain(|it| *it != epoch),
         }
     }

@@ -3,9 +3,7 @@
 use super::types::{
     Closing, ContainerKey, GoneKind, LeaseEnd, Millis, ProfileKey, Retry, Spot, WaiterId,
 };
-use slotmux_protocol::{
-    ContainerId, Epoch, LeaseId, SlotIndex, TrajectoryId, link::SlotReport,
-};
+use slotmux_protocol::{ContainerId, Epoch, LeaseId, SlotIndex, TrajectoryId, link::SlotReport};
 use std::sync::Arc;
 
 /// Wishes first, then facts. Late, repeated and contradictory facts are normal.
@@ -13,27 +11,71 @@ use std::sync::Arc;
 pub enum Event {
     Acquire(Acquire),
     /// Its client is gone. A waiter that was answered already is ignored.
-    Cancel { waiter: WaiterId },
-    Release { lease: LeaseId },
-    Renew { lease: LeaseId, ttl_ms: Option<u64> },
+    Cancel {
+        waiter: WaiterId,
+    },
+    Release {
+        lease: LeaseId,
+    },
+    Renew {
+        lease: LeaseId,
+        ttl_ms: Option<u64>,
+    },
     Close(Closing),
 
     /// Time passed.
     Tick,
     /// The answer to [`Effect::AskActivity`]: when a call of the lease last ran.
-    Activity { lease: LeaseId, last: Millis },
+    Activity {
+        lease: LeaseId,
+        last: Millis,
+    },
     /// The lease could not be written to the journal; its client has not heard of it.
-    NotJournalled { lease: LeaseId },
+    NotJournalled {
+        lease: LeaseId,
+    },
 
-    LaunchFailed { container: ContainerKey, retry: Retry, why: Arc<str> },
-    ContainerGone { container: ContainerKey, why: Arc<str> },
-    LinkUp { container: ContainerKey, boot: Arc<str>, reports: Vec<SlotReport> },
-    LinkDown { container: ContainerKey, why: Arc<str> },
-    Opened { at: Spot, epoch: Epoch },
-    Shut { at: Spot, epoch: Epoch, why: Arc<str> },
-    Clean { at: Spot, epoch: Epoch },
-    Dirty { at: Spot, epoch: Epoch, why: Arc<str> },
-    Broken { at: Spot, epoch: Epoch, why: Arc<str> },
+    LaunchFailed {
+        container: ContainerKey,
+        retry: Retry,
+        why: Arc<str>,
+    },
+    ContainerGone {
+        container: ContainerKey,
+        why: Arc<str>,
+    },
+    LinkUp {
+        container: ContainerKey,
+        boot: Arc<str>,
+        reports: Vec<SlotReport>,
+    },
+    LinkDown {
+        container: ContainerKey,
+        why: Arc<str>,
+    },
+    Opened {
+        at: Spot,
+        epoch: Epoch,
+    },
+    Shut {
+        at: Spot,
+        epoch: Epoch,
+        why: Arc<str>,
+    },
+    Clean {
+        at: Spot,
+        epoch: Epoch,
+    },
+    Dirty {
+        at: Spot,
+        epoch: Epoch,
+        why: Arc<str>,
+    },
+    Broken {
+        at: Spot,
+        epoch: Epoch,
+        why: Arc<str>,
+    },
 }
 
 /// `count` slots for a trajectory, all or none.
@@ -54,12 +96,33 @@ pub struct Acquire {
 pub enum Effect {
     /// To be written before any [`Effect::Grant`] that names the lease is told.
     Journal(Record),
-    Launch { container: ContainerKey, id: ContainerId, profile: ProfileKey },
-    Stop { id: ContainerId },
-    Open { at: Spot, lease: LeaseId, trajectory: TrajectoryId, profile: ProfileKey, ttl_ms: u64 },
-    Reset { at: Spot, epoch: Epoch },
-    Grant { waiter: WaiterId, leases: Vec<LeaseId> },
-    Refuse { waiter: WaiterId, why: Refusal },
+    Launch {
+        container: ContainerKey,
+        id: ContainerId,
+        profile: ProfileKey,
+    },
+    Stop {
+        id: ContainerId,
+    },
+    Open {
+        at: Spot,
+        lease: LeaseId,
+        trajectory: TrajectoryId,
+        profile: ProfileKey,
+        ttl_ms: u64,
+    },
+    Reset {
+        at: Spot,
+        epoch: Epoch,
+    },
+    Grant {
+        waiter: WaiterId,
+        leases: Vec<LeaseId>,
+    },
+    Refuse {
+        waiter: WaiterId,
+        why: Refusal,
+    },
     /// Of a lease that was granted.
     LeaseEnded {
         lease: LeaseId,
@@ -69,13 +132,27 @@ pub enum Effect {
         how: LeaseEnd,
     },
     /// A lease that its holder has from an earlier pool process. It was granted already.
-    LeaseAdopted { lease: LeaseId },
+    LeaseAdopted {
+        lease: LeaseId,
+    },
     /// Answer with [`Event::Activity`]; unanswered, it is asked again.
-    AskActivity { lease: LeaseId },
-    SlotQuarantined { at: Spot, why: Arc<str> },
-    ContainerUp { container: ContainerKey },
+    AskActivity {
+        lease: LeaseId,
+    },
+    SlotQuarantined {
+        at: Spot,
+        why: Arc<str>,
+    },
+    ContainerUp {
+        container: ContainerKey,
+    },
     /// The core has forgotten the container; `kind` says whether we had asked for its end.
-    ContainerEnded { container: ContainerKey, id: ContainerId, kind: GoneKind, why: Arc<str> },
+    ContainerEnded {
+        container: ContainerKey,
+        id: ContainerId,
+        kind: GoneKind,
+        why: Arc<str>,
+    },
 }
 
 /// A line of the journal.

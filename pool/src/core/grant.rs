@@ -5,7 +5,6 @@ use super::{
     acquire::{Stage, Waiter},
     container::{Lease, State},
     epochs::Epochs,
-    lease::Whereabouts,
     types::{At, LeaseEnd, ProfileKey},
 };
 use slotmux_protocol::{Epoch, LeaseId, SlotIndex};
@@ -44,7 +43,7 @@ impl Core {
                 slot: SlotIndex(at.slot),
                 ttl_ms: waiter.ttl_ms,
             })));
-            self.leases.insert(epoch, Whereabouts::Live(at));
+            self.leases.insert(epoch, at);
             self.open(turn, at, waiter);
         }
         let epochs = Epochs::range(first, waiter.count);
@@ -90,7 +89,7 @@ impl Core {
         let Stage::Opening { epochs, .. } = waiter.stage else { return };
         let expires = turn.now.plus(waiter.ttl_ms);
         for epoch in epochs.as_slice() {
-            let Some(Whereabouts::Live(at)) = self.leases.get(epoch) else { continue };
+            let Some(at) = self.leases.get(epoch) else { continue };
             let trajectory = waiter.trajectory.clone();
             let lease = Lease { trajectory, ttl_ms: waiter.ttl_ms, expires, due: expires };
             self.put(*at, State::Leased(lease));
@@ -112,7 +111,7 @@ impl Core {
 
     /// Takes back a slot that was lent to a waiter and never granted.
     pub(super) fn unlend(&mut self, turn: &mut Turn<'_>, epoch: u64, how: LeaseEnd) {
-        let Some(Whereabouts::Live(at)) = self.leases.get(&epoch) else { return };
+        let Some(at) = self.leases.get(&epoch) else { return };
         let at = *at;
         self.bury(epoch, how);
         turn.push(Effect::Journal(Record::LeaseEnded { lease: LeaseId(Epoch(epoch)) }));
@@ -121,7 +120,7 @@ impl Core {
 
     /// A promise that may not outlive a crash is not made.
     pub(super) fn not_journalled(&mut self, turn: &mut Turn<'_>, lease: LeaseId) {
-        let Some(Whereabouts::Live(at)) = self.leases.get(&lease.0.0) else { return };
+        let Some(at) = self.leases.get(&lease.0.0) else { return };
         let at = *at;
         match self.slot(at).map(|slot| &slot.state) {
             Some(State::Opening { waiter, .. }) => {

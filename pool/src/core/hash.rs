@@ -22,11 +22,8 @@ impl Hasher for NumberHasher {
     }
 
     fn write_u64(&mut self, number: u64) {
-        // The table takes its place from the low bits, and its tag from the seven highest. Our
-        // numbers follow one another: left as they are, neighbours in time are neighbours in
-        // memory, and no two of them share a place.
-        let number = self.0.rotate_left(8) ^ number;
-        let tag = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) & (0x7f << 57);
-        self.0 = number ^ tag;
+        // The table takes its place from the low bits and its tag from the high ones.
+        let mixed = (self.0 ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 = mixed ^ (mixed >> 32);
     }
 }

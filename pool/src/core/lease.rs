@@ -10,13 +10,6 @@ use slotmux_protocol::{ContainerId, Epoch, LeaseId, SlotIndex, TrajectoryId};
 /// An unanswered question about a lease's activity is asked again after this long.
 const ASK_AGAIN_MS: u64 = 1_000;
 
-/// Where a lease is, or how it ended.
-#[derive(Debug)]
-pub(super) enum Whereabouts {
-    Live(At),
-    Ended(LeaseEnd),
-}
-
 /// A lease as others may see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseView {
@@ -58,13 +51,14 @@ impl Core {
 
     /// The place of a granted lease. One that is being opened is nobody's business yet.
     fn find(&self, lease: LeaseId) -> Result<At, NoLease> {
-        match self.leases.get(&lease.0.0) {
-            None => Err(NoLease::Unknown),
-            Some(Whereabouts::Ended(how)) => Err(NoLease::Ended(how.clone())),
-            Some(Whereabouts::Live(at)) => match self.slot(*at).map(|slot| &slot.state) {
-                Some(State::Leased(_)) => Ok(*at),
-                _ => Err(NoLease::Unknown),
-            },
+        let epoch = lease.0.0;
+        let Some(at) = self.leases.get(&epoch) else {
+            let how = self.ended.get(epoch).ok_or(NoLease::Unknown)?;
+            return Err(NoLease::Ended(how.clone()));
+        };
+        match self.slot(*at).map(|slot| &slot.state) {
+            Some(State::Leased(_)) => Ok(*at),
+            _ => Err(NoLease::Unknown),
         }
     }
 
@@ -97,7 +91,7 @@ impl Core {
     /// An entry of the heap has come up. Renewals do not move entries, so it may be early; and
     /// only the one for `due` counts.
     pub(super) fn maybe_expired(&mut self, turn: &mut Turn<'_>, when: Millis, epoch: u64) {
-        let Some(Whereabouts::Live(at)) = self.leases.get(&epoch) else { return };
+        let Some(at) = self.leases.get(&epoch) else { return };
         let at = *at;
         let Some(State::Leased(lease)) = self.slot_mut(at).map(|slot| &mut slot.state) else {
             return;
@@ -113,10 +107,6 @@ impl Core {
         }
         let due = lease.due;
         self.expiries.push(due, epoch);
-    }
-
-    pub(super) fn is_live(&self, epoch: u64) -> bool {
-        matches!(self.leases.get(&epoch), Some(Whereabouts::Live(_)))
     }
 
     pub(super) fn activity(&mut self, turn: &mut Turn<'_>, lease: LeaseId, last: Millis) {
@@ -167,14 +157,9 @@ impl Core {
         }
     }
 
-    /// Remembers how a lease ended, for those who ask late, and forgets the oldest such memory.
+    /// Forgets where a lease is, and remembers how it ended.
     pub(super) fn bury(&mut self, epoch: u64, how: LeaseEnd) {
-        self.leases.insert(epoch, Whereabouts::Ended(how));
-        self.ended.push_back(epoch);
-        if self.ended.len() > self.settings.ended_max
-            && let Some(oldest) = self.ended.pop_front()
-        {
-            self.leases.remove(&oldest);
-        }
+        self.leases.remove(&epoch);
+        self.ended.insert(epoch, how);
     }
 }

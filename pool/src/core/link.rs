@@ -7,7 +7,6 @@ use super::{
     ContainerRecord, Core, Effect, LeaseRecord, Record, Turn, WaiterId,
     container::{Container, Kind, Lease, LinkState, Phase, State},
     epochs::Epochs,
-    lease::Whereabouts,
     timer::Timer,
     types::{At, ContainerKey, LeaseEnd, ProfileKey},
 };
@@ -212,6 +211,7 @@ impl Core {
         epoch > self.epochs.journalled
             && self.slot(at).is_some_and(|slot| epoch > slot.epoch)
             && !self.leases.contains_key(&epoch)
+            && self.ended.get(epoch).is_none()
             && self
                 .trajectories
                 .get(&holder.trajectory)
@@ -230,12 +230,16 @@ impl Core {
             ttl_ms: holder.ttl_ms,
         })));
         let trajectory = holder.trajectory.clone();
-        self.hold(turn, at, Lease {
-            trajectory: holder.trajectory,
-            ttl_ms: holder.ttl_ms,
-            expires: turn.now.plus(holder.ttl_ms),
-            due: turn.now.plus(holder.ttl_ms),
-        });
+        self.hold(
+            turn,
+            at,
+            Lease {
+                trajectory: holder.trajectory,
+                ttl_ms: holder.ttl_ms,
+                expires: turn.now.plus(holder.ttl_ms),
+                due: turn.now.plus(holder.ttl_ms),
+            },
+        );
         self.answer_adopted(turn, &trajectory);
     }
 
@@ -250,18 +254,14 @@ impl Core {
         if entry.waiter.is_none() {
             entry.profile = profile;
         }
-        self.leases.insert(epoch, Whereabouts::Live(at));
+        self.leases.insert(epoch, at);
         self.expiries.push(lease.due, epoch);
         self.put(at, State::Leased(lease));
         turn.push(Effect::LeaseAdopted { lease: LeaseId(Epoch(epoch)) });
     }
 
     /// A client that asked again before its lease was found gets what it holds.
-    fn answer_adopted(
-        &mut self,
-        turn: &mut Turn<'_>,
-        trajectory: &slotmux_protocol::TrajectoryId,
-    ) {
+    fn answer_adopted(&mut self, turn: &mut Turn<'_>, trajectory: &slotmux_protocol::TrajectoryId) {
         let Some(has) = self.trajectories.get(trajectory) else { return };
         let Some(id) = has.waiter else { return };
         let Some(waiter) = self.waiters.get(&id) else { return };

@@ -12,7 +12,7 @@ use super::{
     types::At,
 };
 use slotmux_protocol::{ContainerId, ProfileName};
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
 /// What the journal holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,13 +45,14 @@ impl Core {
         // The clock lifts the counter over what a lost journal may have known.
         let clock = now.0.saturating_mul(1 << 10).min(1 << 52);
         let next = clock.max(recovered.epoch_max.saturating_add(1));
+        let ended_max = settings.ended_max;
         let mut core = Self {
             settings,
             profiles,
             containers: super::Arena::default(),
             by_id: HashMap::new(),
             leases: super::NumberMap::default(),
-            ended: VecDeque::new(),
+            ended: super::Ended::new(ended_max),
             trajectories: HashMap::new(),
             waiters: super::NumberMap::default(),
             expiries: super::Due::default(),

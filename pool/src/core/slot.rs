@@ -24,8 +24,7 @@ impl Core {
     }
 
     pub(super) fn spot(&self, at: At) -> Spot {
-        let generation =
-            self.containers.at(at.container).map_or(u32::MAX, |it| it.key.generation);
+        let generation = self.containers.at(at.container).map_or(u32::MAX, |it| it.key.generation);
         let container = super::ContainerKey { index: at.container, generation };
         Spot { container, slot: SlotIndex(at.slot) }
     }

@@ -112,9 +112,9 @@ impl Core {
 
     /// Keeps the heaps in proportion to what they are about.
     fn sweep(&mut self) {
-        if self.expiries.is_bloated(self.leases.len() - self.ended.len()) {
+        if self.expiries.is_bloated(self.leases.len()) {
             let mut expiries = std::mem::take(&mut self.expiries);
-            expiries.sweep(|_, epoch| self.is_live(*epoch));
+            expiries.sweep(|_, epoch| self.leases.contains_key(epoch));
             self.expiries = expiries;
         }
         let live = self.waiters.len() + 4 * self.containers.len() + 2 * self.profiles.len();

@@ -30,7 +30,10 @@ pub(super) fn lease_to_bytes(lease: &LeaseRecord) -> Result<Vec<u8>, rmp_serde::
     })
 }
 
-pub(super) fn lease_from(epoch: u64, bytes: &[u8]) -> Result<LeaseRecord, rmp_serde::decode::Error> {
+pub(super) fn lease_from(
+    epoch: u64,
+    bytes: &[u8],
+) -> Result<LeaseRecord, rmp_serde::decode::Error> {
     let StoredLease { trajectory, container, slot, ttl_ms } = rmp_serde::from_slice(bytes)?;
     Ok(LeaseRecord { lease: LeaseId(Epoch(epoch)), trajectory, container, slot, ttl_ms })
 }

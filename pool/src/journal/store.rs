@@ -5,7 +5,9 @@ use super::{
     format::{self, FORMAT},
 };
 use crate::core::{Record, Recovered};
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
+use redb::{
+    Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
+};
 use slotmux_protocol::ContainerId;
 use std::{error::Error, fmt, io, path::Path};
 
@@ -41,9 +43,10 @@ impl Store {
             })?;
         }
         let path = path.to_owned();
-        Self::open(label, Box::new(move || {
-            Database::builder().set_cache_size(CACHE_BYTES).create(&path)
-        }))
+        Self::open(
+            label,
+            Box::new(move || Database::builder().set_cache_size(CACHE_BYTES).create(&path)),
+        )
     }
 
     pub(super) fn open(label: String, opener: Opener) -> Result<Self, JournalError> {

@@ -9,9 +9,9 @@ use slotmux_protocol::{
 use std::time::Duration;
 use tokio::{sync::broadcast, time::timeout};
 
-pub(crate) const LONG: Duration = Duration::from_secs(20);
+pub(super) const LONG: Duration = Duration::from_secs(20);
 
-pub(crate) fn request(trajectory: &str) -> AcquireRequest {
+pub(super) fn request(trajectory: &str) -> AcquireRequest {
     AcquireRequest {
         trajectory_id: TrajectoryId::new(trajectory).unwrap(),
         profile: None,
@@ -22,15 +22,15 @@ pub(crate) fn request(trajectory: &str) -> AcquireRequest {
     }
 }
 
-pub(crate) async fn start(town: &Town, config: PoolConfig) -> PoolHandle {
+pub(super) async fn start(town: &Town, config: PoolConfig) -> PoolHandle {
     Pool::start(config, town.backend()).await.unwrap()
 }
 
-pub(crate) async fn one(pool: &PoolHandle, trajectory: &str) -> v1::Lease {
+pub(super) async fn one(pool: &PoolHandle, trajectory: &str) -> v1::Lease {
     timeout(LONG, pool.acquire(request(trajectory))).await.unwrap().unwrap().remove(0)
 }
 
-pub(crate) async fn event(
+pub(super) async fn event(
     events: &mut broadcast::Receiver<v1::Event>,
     kind: EventKind,
 ) -> v1::Event {

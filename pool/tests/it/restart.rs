@@ -5,7 +5,10 @@ use crate::{
     town::{Town, config},
 };
 use slotmux_pool::{Pool, PoolConfig, Shutdown, StartError, journal::JournalMode};
-use slotmux_protocol::{Code, v1::{AcquireRequest, EventKind}};
+use slotmux_protocol::{
+    Code,
+    v1::{AcquireRequest, EventKind},
+};
 use std::path::Path;
 use tokio::time::timeout;
 

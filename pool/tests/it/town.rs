@@ -26,11 +26,11 @@ use tokio_tungstenite::{
 };
 
 const FRAME_MAX: usize = 16 << 20;
-pub const SLOTS: u16 = 64;
+pub(crate) const SLOTS: u16 = 64;
 
 /// A runtime whose containers all answer on one port; the token says which is meant.
-pub struct Town {
-    pub runtime: FakeRuntime,
+pub(crate) struct Town {
+    pub(crate) runtime: FakeRuntime,
     servers: Servers,
 }
 
@@ -43,7 +43,7 @@ struct Server {
 }
 
 impl Town {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind loopback");
         let authority = listener.local_addr().expect("a bound port").to_string();
         let servers = Servers::default();
@@ -55,13 +55,12 @@ impl Town {
         Self { runtime, servers }
     }
 
-    pub fn backend(&self) -> Arc<FakeBackend> {
+    pub(crate) fn backend(&self) -> Arc<FakeBackend> {
         Arc::new(self.runtime.backend())
     }
 
     /// The sandbox-server of a container is killed and started anew.
-    #[allow(dead_code, reason = "the benchmark does not")]
-    pub fn reboot(&self, container: &ContainerId) {
+    pub(crate) fn reboot(&self, container: &ContainerId) {
         self.servers.with(container, |server| {
             server.boot += 1;
             server.slots.fill(SlotState::Clean { fence: Epoch(0) });
@@ -69,7 +68,7 @@ impl Town {
     }
 }
 
-pub fn config(slots: u16, containers_max: u32) -> PoolConfig {
+pub(crate) fn config(slots: u16, containers_max: u32) -> PoolConfig {
     let name = ProfileName::new("default").expect("a name");
     let mut profile = ProfileConfig::new(name, slots, containers_max);
     profile.backoff_min = Duration::from_millis(10);
@@ -108,7 +107,7 @@ async fn serve(stream: TcpStream, servers: Servers) {
         let Message::Binary(bytes) = message else { continue };
         decoder.push(&bytes);
         let mut answers = BytesMut::new();
-        while let Ok(Some(message)) = decoder.next::<ToContainer>() {
+        while let Ok(Some(message)) = decoder.next_message::<ToContainer>() {
             let answer = servers.with(&container, |server| {
                 if boot == 0 {
                     boot = server.boot;

@@ -57,7 +57,7 @@ impl Walls {
             workspace: sys::c_path(&birth.workspace_inside()).step("name the workspace")?,
             null,
             // In a namespace the init has become the slot's user itself.
-            identity: birth.identity.filter(|_| ruleset.is_some()),
+            identity: birth.identity.filter(|_| birth.rung == Isolation::Uid),
             limits: own_limits(birth),
             ruleset,
             filters,
@@ -205,7 +205,8 @@ fn own_limits(birth: &Birth) -> SlotLimits {
     let mut limits = birth.limits;
     let shared = birth.rung <= Isolation::Landlock;
     if shared && limits.processes_max > 0 {
-        let others = super::tree::processes_of(birth.server_uid);
+        let others = super::tree::processes_of(birth.server_uid).len();
+        let others = u32::try_from(others).unwrap_or(u32::MAX);
         limits.processes_max = limits.processes_max.saturating_add(others);
     }
     limits

@@ -59,13 +59,10 @@ pub(super) fn processes(birth: &Birth) -> Vec<i32> {
     found
 }
 
-/// How many processes of this user there are.
-pub(super) fn processes_of(uid: u32) -> u32 {
-    let owned = visible()
-        .filter_map(|pid| fs::metadata(format!("/proc/{pid}")).ok())
-        .filter(|meta| meta.uid() == uid)
-        .count();
-    u32::try_from(owned).unwrap_or(u32::MAX)
+/// The processes of this user.
+pub(crate) fn processes_of(uid: u32) -> Vec<i32> {
+    let owned = |pid: &i32| fs::metadata(format!("/proc/{pid}")).is_ok_and(|it| it.uid() == uid);
+    visible().filter(owned).collect()
 }
 
 fn visible() -> impl Iterator<Item = i32> {

@@ -27,6 +27,17 @@ pub(crate) fn ruleset(birth: &Birth) -> Result<OwnedFd, WallError> {
         .step("make a Landlock ruleset")
 }
 
+/// Abstract sockets belong to the network, which slots share where it is on. Theirs are kept apart
+/// by this ruleset; `None` where the kernel cannot (before 6.12).
+pub(crate) fn own_abstract_sockets() -> Result<Option<OwnedFd>, WallError> {
+    let created = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .scope(Scope::AbstractUnixSocket)
+        .and_then(Ruleset::create);
+    let created = created.map_err(io::Error::other).step("make a Landlock ruleset for sockets")?;
+    Ok(created.into())
+}
+
 fn create(birth: &Birth) -> Result<RulesetCreated, Box<dyn std::error::Error + Send + Sync>> {
     let created = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)

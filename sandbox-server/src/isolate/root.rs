@@ -34,12 +34,13 @@ pub(crate) fn enter(birth: &Birth) -> Result<(), WallError> {
     for name in SYSTEM {
         show_system(&root, name)?;
     }
-    for path in &birth.exposed {
-        show(&root, path)?;
-    }
     accounts(&root)?;
     devices(&root, birth.limits.tmp_bytes_max)?;
     private_dirs(&root, birth)?;
+    // Last, so that nothing is mounted over one below /tmp.
+    for path in &birth.exposed {
+        show(&root, path)?;
+    }
     mount_proc(&root)?;
     pivot(&root)
 }

@@ -182,29 +182,34 @@ impl InitProcess {
         exited
             .map_err(|_| InitError::Silent { doing: "die" })?
             .map_err(|error| lost("cannot be waited for", error))?;
-        self.reap();
+        let _ = self.reap();
         Ok(())
     }
 
     /// Without a namespace the kill of the init leaves its children: it has to end them itself.
-    pub(crate) async fn end_by_itself(mut self) -> Result<(), InitError> {
-        self.socket.shutdown().await.map_err(|error| lost("cannot be told", error))?;
+    /// `false`: it did not live to do so.
+    pub(crate) async fn end_by_itself(mut self) -> Result<bool, InitError> {
+        // Its end may be closed already; whether it was in order shows below.
+        let _ = self.socket.shutdown().await;
         let exited = timeout(EXIT_PATIENCE, exited(&self.pidfd)).await;
         exited
             .map_err(|_| InitError::Silent { doing: "end" })?
             .map_err(|error| lost("cannot be waited for", error))?;
-        self.reap();
-        Ok(())
+        Ok(self.reap() == Some(0))
     }
 
-    fn reap(&mut self) {
-        if self.reaped {
-            return;
-        }
+    /// Its exit code, if it had one.
+    fn reap(&mut self) -> Option<i32> {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-        self.reaped = matches!(waitid(WaitId::PidFd(self.pidfd.as_fd()), options), Ok(Some(_)));
-        if !self.reaped {
-            tracing::warn!(pid = %self.pid.as_raw_nonzero(), "slot-init not reaped yet");
+        match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
+            Ok(Some(status)) => {
+                self.reaped = true;
+                status.exit_status()
+            }
+            _ => {
+                tracing::warn!(pid = %self.pid.as_raw_nonzero(), "slot-init not reaped yet");
+                None
+            }
         }
     }
 }

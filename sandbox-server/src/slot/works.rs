@@ -10,6 +10,7 @@ use crate::{
     trash::Trash,
     wire::End,
 };
+use rustix::process::{Pid, Signal, kill_process};
 use slotmux_protocol::{
     BashArgs, CallLimits, Code, Isolation, Network, Problem, ReadFileArgs, ToolCall, WriteFileArgs,
 };
@@ -19,14 +20,20 @@ use std::{
     os::unix::fs::{DirBuilderExt, chown},
     path::Path,
     sync::Arc,
+    time::Duration,
 };
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+
+/// How long ended processes may stay in their cgroup.
+const GONE_TICKS: u32 = 2_000;
+const GONE_TICK: Duration = Duration::from_millis(1);
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RenewError {
     #[error("end what runs in the slot")]
     End(#[source] InitError),
-    #[error("processes are left in the slot's cgroup")]
+    #[error("processes of the slot are left, or may be")]
     Survivors,
     #[error("empty the slot's directory")]
     Empty(#[source] io::Error),
@@ -42,13 +49,15 @@ pub(crate) struct Works {
     birth: Birth,
     cgroup: SlotCgroup,
     init: Option<InitProcess>,
+    /// The init went away, and nobody knows what it has left.
+    lost: bool,
     workspace: Option<Workspace>,
 }
 
 impl Works {
     /// Not yet usable: [`Works::renew`] makes it so.
     pub(crate) fn new(zygote: Arc<Zygote>, trash: Trash, birth: Birth, cgroup: SlotCgroup) -> Self {
-        Self { zygote, trash, birth, cgroup, init: None, workspace: None }
+        Self { zygote, trash, birth, cgroup, init: None, lost: false, workspace: None }
     }
 
     /// Ends all processes of the slot, throws all of its files away, starts it anew, empty.
@@ -76,15 +85,43 @@ impl Works {
 
     /// Returns when every process of the slot is gone.
     pub(crate) async fn end(&mut self) -> Result<(), RenewError> {
+        let namespaces = self.birth.rung == Isolation::Namespaces;
         if let Some(init) = self.init.take() {
-            let ended = match self.birth.rung {
+            if namespaces {
                 // The kernel reaps a pid namespace before its init: gone is gone.
-                Isolation::Namespaces => init.end().await,
-                _ => init.end_by_itself().await,
-            };
-            ended.map_err(RenewError::End)?;
+                init.end().await.map_err(RenewError::End)?;
+            } else {
+                self.lost |= !init.end_by_itself().await.map_err(RenewError::End)?;
+            }
         }
-        if self.cgroup.is_empty() { Ok(()) } else { Err(RenewError::Survivors) }
+        let hunted = self.lost && !namespaces;
+        if hunted && !self.cgroup.can_tell() && self.birth.rung != Isolation::Uid {
+            return Err(RenewError::Survivors);
+        }
+        self.until_gone(hunted).await?;
+        self.lost = false;
+        Ok(())
+    }
+
+    /// An ended process leaves its cgroup a moment after its end is told.
+    async fn until_gone(&self, hunted: bool) -> Result<(), RenewError> {
+        for _ in 0..GONE_TICKS {
+            let mut left = self.cgroup.processes();
+            if hunted && let Some(identity) = self.birth.identity {
+                left.extend(crate::init::processes_of(identity.uid));
+            }
+            if left.is_empty() {
+                return Ok(());
+            }
+            if hunted {
+                for pid in left.into_iter().filter_map(Pid::from_raw) {
+                    // Gone already is what we want.
+                    let _ = kill_process(pid, Signal::KILL);
+                }
+            }
+            sleep(GONE_TICK).await;
+        }
+        Err(RenewError::Survivors)
     }
 
     fn empty(&self) -> io::Result<()> {
@@ -157,6 +194,7 @@ impl Works {
             Err(error) => {
                 // Its memory of the call is gone with it; nobody knows how far the command came.
                 self.init = None;
+                self.lost = true;
                 Ok(stop.outcome_of_lost(&error, network))
             }
         }

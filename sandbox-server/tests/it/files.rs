@@ -127,10 +127,10 @@ async fn a_file_is_read_up_to_the_limit(rung: &'static Rung) {
     let content = "é".repeat(50_000);
     assert!(server.write(0, "f", &content).await.success);
     assert_eq!(server.read(0, "f").await.output, content);
-    server.output(0, "printf x >> f; truncate -s 1T sparse").await;
+    server.output(0, "printf x >> f; truncate -s 1G sparse").await;
     assert_eq!(server.read(0, "f").await.error, "File too large: 100001 bytes (max 100000)");
     let sparse = server.read(0, "sparse").await.error;
-    assert_eq!(sparse, "File too large: 1099511627776 bytes (max 100000)");
+    assert_eq!(sparse, "File too large: 1073741824 bytes (max 100000)");
     server.output(0, r"printf 'a\377b' > bytes").await;
     assert_eq!(server.read(0, "bytes").await.output, "a\u{fffd}b");
 }
@@ -146,7 +146,7 @@ async fn odd_names_are_names(rung: &'static Rung) {
         assert_eq!(server.read(0, name).await.output, name);
     }
     assert_eq!(
-        server.output(0, "cat ünï/日本語/🦀.txt; ls | grep -c no$").await,
+        server.output(0, "cat ünï/日本語/🦀.txt; ls | grep -c no$ || true").await,
         "ünï/日本語/🦀.txt0"
     );
     for name in ["x".repeat(256), "x/".repeat(3_000)] {

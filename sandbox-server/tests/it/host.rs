@@ -134,3 +134,10 @@ pub(crate) async fn until_within(
 pub(crate) async fn until_gone(mark: &str) {
     until(&format!("no process carries {mark}"), || marked(mark).is_empty()).await;
 }
+
+/// Whether the kernel's Landlock knows scopes (version 6).
+#[expect(unsafe_code, reason = "no library of ours asks for the version")]
+pub(crate) fn scopes_abstract_sockets() -> bool {
+    // SAFETY: asks for a number; the null attributes are not looked at.
+    unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, 0, 0, 1) >= 6 }
+}

@@ -48,7 +48,7 @@ async fn a_signal_shows_as_a_negative_exit_code(rung: &'static Rung) {
 async fn streams_are_joined_as_the_wire_says(rung: &'static Rung) {
     let server = Server::start(rung);
     for (command, expected) in [
-        ("echo out; echo err >&2", "out\n[stderr]\nerr"),
+        ("echo out; echo err >&2", "out\n\n[stderr]\nerr"),
         ("printf out; printf err >&2", "out\n[stderr]\nerr"),
         ("echo err >&2", "err"),
         ("echo; echo '  two words  '; echo", "two words"),

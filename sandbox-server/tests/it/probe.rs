@@ -2,11 +2,11 @@
 //!
 //! Each function returns a line for everything that went otherwise than it should.
 
-use rustix::{
-    fs::{CWD, RenameFlags, renameat_with},
-    io::Errno,
-};
-use std::{fs, io};
+mod processes;
+mod sockets;
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use std::fs;
 
 /// In a slot `PROBE` names a function below. On its own it does nothing.
 #[test]
@@ -16,8 +16,14 @@ fn in_a_slot() {
     let args: Vec<_> = args.split_whitespace().collect();
     let faults = match &*name {
         "flip" => flip(&args),
+        "abstract_connect" => sockets::abstract_connect(&args),
+        "abstract_listen" => sockets::abstract_listen(&args),
         "lasting" => lasting(&args),
         "lasting_left" => lasting_left(&args),
+        "loopback" => sockets::loopback(),
+        "no_network" => sockets::no_network(&args),
+        "outsiders" => processes::outsiders(&args),
+        "refused_calls" => processes::refused_calls(),
         other => vec![format!("there is no probe {other}")],
     };
     assert!(faults.is_empty(), "{}", faults.join("\n"));

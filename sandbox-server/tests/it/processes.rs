@@ -94,6 +94,10 @@ async fn a_background_process_may_go_on_printing(rung: &'static Rung) {
 }
 
 async fn a_later_call_can_end_a_background_process(rung: &'static Rung) {
+    if rung.isolation == Some("landlock") {
+        // Each command is in a Landlock domain of its own, where kernels scope signals by domain.
+        return;
+    }
     let server = Server::start(rung);
     let mark = mark();
     server.output(0, &format!("sleep 3000.{mark} & echo $! > pid")).await;
@@ -204,6 +208,12 @@ async fn a_slot_whose_init_was_killed_says_so_and_a_reset_mends_it(rung: &'stati
     let refused = server.bash(0, "true").await;
     assert!(refused.error.contains("init"), "{refused:?}");
     let reset = server.reset(0).await;
+    if rung.isolation == Some("landlock") {
+        // Nobody can say what the init has left, so the slot is never called clean again.
+        assert!(!reset.success && !server.bash(0, "true").await.success, "{reset:?}");
+        kill_process(Pid::from_raw(marked(&mark)[0]).unwrap(), Signal::KILL).unwrap();
+        return;
+    }
     assert!(reset.success, "{reset:?}");
     assert_eq!(marked(&mark), [0; 0], "a process outlived the reset");
     assert_eq!(server.output(0, "ls -A; echo works").await, "works");

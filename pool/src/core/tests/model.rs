@@ -1,8 +1,6 @@
 //! What a bystander can say about the core from its events and effects alone.
 
-use crate::core::{
-    Acquire, Effect, Event, LeaseEnd, LeaseRecord, Record, Refusal, WaiterId,
-};
+use crate::core::{Acquire, Effect, Event, LeaseEnd, LeaseRecord, Record, Refusal, WaiterId};
 use slotmux_protocol::{
     ContainerId, LeaseId, SlotIndex, TrajectoryId,
     link::{SlotReport, SlotState},
@@ -64,10 +62,8 @@ impl Model {
         self.rebooted = None;
         match (event, name) {
             (Event::Acquire(request), _) => self.asked(request),
-            (Event::Cancel { waiter }, _) => {
-                if self.pending.remove(waiter).is_some() {
-                    self.answer(*waiter, Answer::Cancelled);
-                }
+            (Event::Cancel { waiter }, _) if self.pending.remove(waiter).is_some() => {
+                self.answer(*waiter, Answer::Cancelled);
             }
             (Event::Opened { epoch, .. }, Some(_)) => {
                 self.opened.insert(LeaseId(*epoch));

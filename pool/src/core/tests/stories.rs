@@ -5,8 +5,8 @@ use super::{
     world::{World, profile},
 };
 use crate::core::{
-    Closing, ContainerRecord, Effect, Event, LeaseEnd, LeaseRecord, Millis, NoLease, Recovered,
-    Refusal, Retry, SeenContainer, WaiterId,
+    Closing, ContainerRecord, Effect, Event, LeaseEnd, LeaseRecord, NoLease, Recovered, Refusal,
+    Retry, SeenContainer, WaiterId,
 };
 use slotmux_protocol::{ContainerId, Epoch, LeaseId, ProfileName, SlotIndex, TrajectoryId};
 
@@ -39,10 +39,13 @@ fn the_demand_is_met_in_one_step_and_idle_containers_go_after_the_cooldown() {
     assert_eq!(world.status().containers.ready, 3, "the cooldown is not over");
     world.pass(1_000);
     world.deliver();
-    assert_eq!(world.status().containers, slotmux_protocol::v1::ContainerCounts {
-        max: 10,
-        ..Default::default()
-    });
+    assert_eq!(world.status().containers.ready, 2, "so many were needed in that time");
+    world.pass(60_000);
+    world.deliver();
+    assert_eq!(
+        world.status().containers,
+        slotmux_protocol::v1::ContainerCounts { max: 10, ..Default::default() }
+    );
     assert_eq!(world.status().totals.containers_lost, 0);
 }
 
@@ -57,8 +60,10 @@ fn a_container_with_a_lease_is_never_scaled_down() {
         world.tell(Event::Release { lease }).unwrap();
     }
     world.deliver();
-    world.pass(120_000);
-    world.deliver();
+    for _ in 0..5 {
+        world.pass(60_000);
+        world.deliver();
+    }
     assert_eq!(world.status().containers.ready, 1);
     assert!(world.core.lease(last).is_ok());
 }
@@ -311,10 +316,9 @@ fn a_journal_is_believed_as_far_as_its_containers_exist() {
     assert!(world.effects.contains(&Effect::Stop { id: name("stray") }));
     world.core.audit(world.now);
     let next = world.acquire("next", 1);
-    world.deliver();
-    assert!(leases(&world, next)[0].0.0 > u64::from(u32::MAX) << 10);
-    // Its link never comes up.
+    // The link of the container that was found never comes up.
     world.pass(15_000);
     assert!(world.core.lease(LeaseId(Epoch(7))).is_err());
-    assert_eq!(world.now, Millis(1_015_000));
+    world.deliver();
+    assert!(leases(&world, next)[0].0.0 > u64::from(u32::MAX) << 10);
 }

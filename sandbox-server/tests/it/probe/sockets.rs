@@ -1,0 +1,55 @@
+//! Sockets, tried out from within.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream, UdpSocket},
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixListener, UnixStream},
+    },
+};
+
+fn address(args: &[&str]) -> SocketAddr {
+    SocketAddr::from_abstract_name(format!("slot-{}", args[0])).unwrap()
+}
+
+/// Waits for somebody who must not come.
+pub(super) fn abstract_listen(args: &[&str]) -> Vec<String> {
+    let listener = UnixListener::bind_addr(&address(args)).unwrap();
+    fs::write("listening", "").unwrap();
+    loop {
+        let _ = listener.accept();
+    }
+}
+
+pub(super) fn abstract_connect(args: &[&str]) -> Vec<String> {
+    match UnixStream::connect_addr(&address(args)) {
+        Ok(_) => vec!["another slot's abstract socket was reached".to_owned()],
+        Err(_) => Vec::new(),
+    }
+}
+
+pub(super) fn no_network(args: &[&str]) -> Vec<String> {
+    let port: u16 = args[0].parse().unwrap();
+    let mut faults = Vec::new();
+    for host in ["127.0.0.1", "::1", "192.0.2.1"] {
+        if TcpStream::connect((host, port)).is_ok() {
+            faults.push(format!("{host}:{port} was reached"));
+        }
+    }
+    if UdpSocket::bind("0.0.0.0:0").and_then(|it| it.send_to(b"x", "192.0.2.1:53")).is_ok() {
+        faults.push("a datagram was sent".to_owned());
+    }
+    faults
+}
+
+pub(super) fn loopback() -> Vec<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    client.write_all(b"hello").unwrap();
+    drop(client);
+    let mut text = String::new();
+    listener.accept().unwrap().0.read_to_string(&mut text).unwrap();
+    if text == "hello" { Vec::new() } else { vec![format!("it said {text:?}")] }
+}
