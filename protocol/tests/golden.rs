@@ -9,9 +9,7 @@ use slotmux_protocol::{
     BashArgs, CallLimits, CausedBy, Code, ContainerId, Decoder, Ended, Epoch, ExecutionId,
     Isolation, LINK_VERSION, LeaseId, Network, Problem, ProfileName, ReadFileArgs, SlotIndex,
     ToolCall, ToolResult, TrajectoryId, Usage, WriteFileArgs, encode,
-    link::{
-        Call, CallId, FromContainer, Holder, ServerInfo, SlotReport, SlotState, ToContainer,
-    },
+    link::{Call, CallId, FromContainer, Holder, ServerInfo, SlotReport, SlotState, ToContainer},
 };
 use std::fmt::{Debug, Write as _};
 

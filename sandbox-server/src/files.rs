@@ -55,15 +55,15 @@ impl Workspace {
 
     pub(crate) fn read(&self, path: &str) -> Result<Vec<u8>, FileError> {
         let inside = inside(path)?;
-        let _slot = AsSlot::enter(self.identity);
-        let file = self
-            .open_beneath(
-                &inside,
-                OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY,
-                Mode::empty(),
-            )
-            .map_err(|errno| fault(path, errno))?;
-        let stat = regular(&file, path)?;
+        let (file, stat) = match self.open_own(&inside) {
+            Some(opened) => opened,
+            None => {
+                let _slot = AsSlot::enter(self.identity);
+                let file = self.open_to_read(&inside).map_err(|errno| fault(path, errno))?;
+                let stat = regular(&file, path)?;
+                (file, stat)
+            }
+        };
         let bytes = u64::try_from(stat.st_size).unwrap_or(0);
         if bytes > READ_BYTES_MAX {
             return Err(FileError::TooLarge { bytes });
@@ -85,6 +85,22 @@ impl Workspace {
         let file = file.map_err(|errno| fault(path, errno))?;
         let stat = regular(&file, path)?;
         replace(&file, &stat, content).map_err(|errno| fault(path, errno))
+    }
+
+    /// What belongs to the slot and is readable for it needs no change of ids, which costs more
+    /// than all the rest. Anything else is opened as the slot, and refused as the slot.
+    fn open_own(&self, path: &Path) -> Option<(OwnedFd, Stat)> {
+        let uid = self.identity?.uid;
+        let file = self.open_to_read(path).ok()?;
+        let stat = fstat(&file).ok()?;
+        let own = stat.st_uid == uid && stat.st_mode & Mode::RUSR.as_raw_mode() != 0;
+        let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        (own && regular).then_some((file, stat))
+    }
+
+    fn open_to_read(&self, path: &Path) -> rustix::io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        self.open_beneath(path, flags, Mode::empty())
     }
 
     fn create(&self, path: &Path) -> rustix::io::Result<OwnedFd> {
@@ -152,7 +168,8 @@ fn regular(file: &OwnedFd, path: &str) -> Result<Stat, FileError> {
     }
 }
 
-/// A file that grows meanwhile is read as far as the limit, one byte more shows it.
+/// A file that grows meanwhile is read as far as the limit, one byte more shows it. A short read
+/// of a regular file is its end.
 fn read_up_to_max(file: &OwnedFd, bytes: u64) -> rustix::io::Result<Result<Vec<u8>, FileError>> {
     let max = usize::try_from(READ_BYTES_MAX).unwrap_or(usize::MAX);
     let expected = usize::try_from(bytes).unwrap_or(max);
@@ -160,8 +177,12 @@ fn read_up_to_max(file: &OwnedFd, bytes: u64) -> rustix::io::Result<Result<Vec<u
     let mut length = 0;
     loop {
         match rustix::io::read(file, &mut content[length..]) {
-            Ok(0) => break,
-            Ok(count) => length += count,
+            Ok(count) => {
+                length += count;
+                if length < content.len() {
+                    break;
+                }
+            }
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
         }

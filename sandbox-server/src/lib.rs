@@ -149,10 +149,16 @@ async fn serve(settings: Settings, ground: Ground) -> Result<(), Box<dyn Error>>
     });
     let why = until_told_to_stop(&server).await?;
     tracing::info!(why, "stopping");
-    server.drain(server.settings.grace).await;
-    server.stop.cancel();
+    server.drain(server.grace.get().copied().unwrap_or(server.settings.grace)).await;
+    server.ended.cancel();
+    let mut links = server.links.subscribe();
+    let said = async {
+        // The sender lives as long as the server does.
+        let _ = links.wait_for(|links| *links == 0).await;
+        let _ = serving.await;
+    };
     // Clients that keep their connections open are not waited for.
-    let _ = timeout(std::time::Duration::from_millis(500), serving).await;
+    let _ = timeout(std::time::Duration::from_millis(500), said).await;
     Ok(())
 }
 
@@ -178,11 +184,11 @@ async fn orphaned(server: &Server) {
     let Some(patience) = server.settings.orphaned_after else {
         return std::future::pending().await;
     };
-    let mut linked = server.linked.subscribe();
+    let mut links = server.links.subscribe();
     loop {
         // The sender lives as long as the server does.
-        let _ = linked.wait_for(|linked| !linked).await;
-        if timeout(patience, linked.wait_for(|linked| *linked)).await.is_err() {
+        let _ = links.wait_for(|links| *links == 0).await;
+        if timeout(patience, links.wait_for(|links| *links > 0)).await.is_err() {
             return;
         }
     }

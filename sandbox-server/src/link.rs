@@ -37,6 +37,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Results that wait for a slow pool. Beyond, calls wait with theirs.
 const OUTGOING_MAX: usize = 1_024;
+/// Of each stream of a call. Both together, with each byte replaced as no UTF-8, fit a frame.
+const KEPT_BYTES_MAX: u32 = 2 << 20;
 /// Frames put into one WebSocket message.
 const COALESCED_MAX: usize = 64;
 /// Heartbeats missed before the other side is taken for dead.
@@ -86,12 +88,16 @@ async fn serve(server: &Arc<Server>, socket: WebSocket) -> &'static str {
     let hello = link.hello();
     let writer =
         tokio::spawn(write(to_pool, hello, queue, server.news.subscribe(), link.ended.clone()));
-    server.linked.send_replace(true);
+    server.links.send_modify(|links| *links += 1);
     let why = link.read(&mut from_pool, &mut decoder, heartbeat_ms).await;
-    link.ended.cancel();
-    server.linked.send_replace(false);
-    // It ends by the token; what it could not send any more is asked for again.
+    if !server.ended.is_cancelled() {
+        // What it could not send any more is asked for again.
+        link.ended.cancel();
+    }
+    // The calls have theirs until they have said how they ended; the writer ends after the last.
+    drop(link);
     let _ = writer.await;
+    server.links.send_modify(|links| *links -= 1);
     why
 }
 
@@ -138,7 +144,12 @@ async fn write(
                 tracing::error!(error = %crate::chain(&error), "answer not encoded");
             }
         }
-        if to_pool.send(Message::Binary(bytes.freeze())).await.is_err() {
+        let sent = tokio::select! {
+            sent = to_pool.send(Message::Binary(bytes.freeze())) => sent,
+            // The other side may have stopped reading.
+            () = ended.cancelled() => return,
+        };
+        if sent.is_err() {
             return ended.cancel();
         }
         tokio::select! {
@@ -190,9 +201,7 @@ impl Link {
             let message = tokio::select! {
                 message = timeout(patience, next_message(from_pool, decoder)) => message,
                 () = self.ended.cancelled() => return "nothing can be sent",
-                () = self.server.stop.cancelled(), if self.server.draining.is_cancelled() => {
-                    return "the server has ended";
-                }
+                () = self.server.ended.cancelled() => return "the server has ended",
             };
             let message = match message {
                 Err(_silence) => return "the pool is silent",
@@ -232,7 +241,11 @@ impl Link {
                 Ok(())
             }
             ToContainer::Ping { seq } => self.send(FromContainer::Pong { seq }).await,
-            ToContainer::Shutdown { .. } => {
+            ToContainer::Shutdown { grace_ms } => {
+                // The first one stands.
+                let _ = self.server.grace.set(Duration::from_millis(grace_ms));
+                // At once: the frames that follow come after it.
+                self.server.draining.cancel();
                 self.server.stop.cancel();
                 Ok(())
             }
@@ -285,6 +298,10 @@ impl Link {
         if limits.timeout_ms > max {
             let text = format!("a call has at most {} seconds", max / 1_000);
             return Err(Problem::new(Code::Invalid, text).at("timeout_s"));
+        }
+        if limits.head_bytes_max.saturating_add(limits.tail_bytes_max) > KEPT_BYTES_MAX {
+            let text = format!("at most {KEPT_BYTES_MAX} bytes of a stream are kept");
+            return Err(Problem::new(Code::Invalid, text).at("limits"));
         }
         let request = Request {
             scope: Scope::Lease(epoch),

@@ -17,7 +17,7 @@ use std::{
     io,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 use tokio::sync::{broadcast, watch};
@@ -59,12 +59,16 @@ pub(crate) struct Server {
     pub(crate) slots: Vec<Arc<Slot>>,
     pub(crate) boot_id: String,
     pub(crate) news: News,
-    /// Whether a pool is linked, and since when it is so.
-    pub(crate) linked: watch::Sender<bool>,
+    /// Links that there are: for a moment two, when a newer pool process takes over.
+    pub(crate) links: watch::Sender<usize>,
     /// Set when no new calls are taken any more.
     pub(crate) draining: CancellationToken,
     /// Set by whoever wants the server to end.
     pub(crate) stop: CancellationToken,
+    /// Set when every call has ended: what is left is to say how.
+    pub(crate) ended: CancellationToken,
+    /// How long running calls may go on then, if it was said along with it.
+    pub(crate) grace: OnceLock<Duration>,
     pub(crate) ground: Arc<Ground>,
 }
 
@@ -235,9 +239,11 @@ impl Server {
             slots,
             boot_id: boot_id(),
             news,
-            linked: watch::channel(false).0,
+            links: watch::channel(0).0,
             draining: CancellationToken::new(),
             stop: CancellationToken::new(),
+            ended: CancellationToken::new(),
+            grace: OnceLock::new(),
             ground,
             settings,
         }))

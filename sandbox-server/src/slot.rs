@@ -57,6 +57,10 @@ struct Gate {
     /// Calls of this epoch and of all before it are refused for good.
     fence: Epoch,
     phase: Phase,
+    /// A client without a lease has made calls since the slot was emptied.
+    used: bool,
+    /// Counts the times that the slot was shut: what began before is of no account after.
+    round: u64,
     stop: Stop,
     executions: Executions,
     queued: usize,
@@ -108,6 +112,7 @@ pub(crate) struct Place {
     request: Request,
     stop: Stop,
     tell: Option<watch::Sender<Option<Answer>>>,
+    round: u64,
     /// The call's place is given up once, however it ends.
     left: bool,
 }
@@ -138,6 +143,8 @@ impl Slot {
             gate: Mutex::new(Gate {
                 fence: Epoch(0),
                 phase: Phase::Dirty("the slot is being prepared".to_owned()),
+                used: false,
+                round: 0,
                 stop: Stop::default(),
                 executions: Executions::new(limits.clone()),
                 queued: 0,
@@ -167,7 +174,8 @@ impl Slot {
     pub(crate) fn report(&self) -> SlotReport {
         let gate = self.gate();
         let state = match &gate.phase {
-            Phase::Clean => SlotState::Clean { fence: gate.fence },
+            Phase::Clean if !gate.used => SlotState::Clean { fence: gate.fence },
+            Phase::Clean => SlotState::Dirty { fence: gate.fence },
             Phase::Open(holder) => SlotState::Open { holder: holder.clone() },
             Phase::Dirty(_) => SlotState::Dirty { fence: gate.fence },
         };
@@ -185,6 +193,9 @@ impl Slot {
             Phase::Clean if epoch <= gate.fence => {
                 Err(format!("epoch {epoch} is over, the fence is at {}", gate.fence))
             }
+            Phase::Clean if gate.used => {
+                Err("the slot was used without a lease; reset it first".to_owned())
+            }
             Phase::Clean => {
                 gate.phase = Phase::Open(holder);
                 Ok(())
@@ -198,6 +209,7 @@ impl Slot {
         request.network = self.network_for(request.network);
         let mut gate = self.gate();
         gate.admit(request.scope)?;
+        gate.used |= request.scope == Scope::Standalone;
         let stop = gate.stop.child();
         let tell = match &request.execution_id {
             None => None,
@@ -217,10 +229,11 @@ impl Slot {
             return Err(problem);
         }
         gate.queued += 1;
+        let round = gate.round;
         let turn = Turn::take(&self.turn);
         drop(gate);
         let slot = Arc::clone(self);
-        Ok(Begun::Mine(Box::new(Place { slot, turn, request, stop, tell, left: false })))
+        Ok(Begun::Mine(Box::new(Place { slot, turn, request, stop, tell, round, left: false })))
     }
 
     /// A call may ask for less than its slot has, never for more.
@@ -239,7 +252,7 @@ impl Slot {
         if epoch < gate.fence || later {
             return Err(format!("epoch {epoch} is over, the fence is at {}", gate.fence));
         }
-        if gate.phase == Phase::Clean {
+        if gate.phase == Phase::Clean && !gate.used {
             gate.fence = epoch;
             return Ok(Shut::CleanAlready);
         }
@@ -264,6 +277,11 @@ impl Slot {
     /// Empties a slot that was shut for `epoch`, or is new.
     pub(crate) async fn empty(self: &Arc<Self>, epoch: Epoch) -> Result<(), String> {
         let mut works = self.turn.lock().await;
+        if !matches!(self.gate().phase, Phase::Dirty(_)) {
+            // Another reset for the same epoch has done it meanwhile: what is there now belongs to
+            // whoever has come since.
+            return Ok(());
+        }
         let renewed = works.renew().await;
         let mut gate = self.gate();
         match renewed {
@@ -271,6 +289,7 @@ impl Slot {
             Ok(_) if gate.fence != epoch => Ok(()),
             Ok(switch) => {
                 gate.phase = Phase::Clean;
+                gate.used = false;
                 gate.kill = Some(switch.clone());
                 drop(gate);
                 self.watch(switch);
@@ -321,9 +340,11 @@ impl Slot {
 impl Gate {
     fn shut(&mut self, epoch: Epoch, by: CausedBy, limits: &Limits) {
         self.fence = epoch;
+        self.round += 1;
         self.phase = Phase::Dirty("the slot is being emptied".to_owned());
         self.stop.stop(by);
         self.stop = Stop::default();
+        self.executing = None;
         self.executions = Executions::new(limits.clone());
         if let Some(kill) = self.kill.take() {
             kill.kill_where_that_is_enough();
@@ -428,9 +449,11 @@ impl Place {
         self.left = true;
         let mut gate = self.slot.gate();
         gate.queued -= 1;
-        gate.executing = None;
-        if let Some(id) = &self.request.execution_id {
-            gate.executions.end(id, &answer);
+        if gate.round == self.round {
+            gate.executing = None;
+            if let Some(id) = &self.request.execution_id {
+                gate.executions.end(id, &answer);
+            }
         }
         drop(gate);
         if let Some(tell) = self.tell.take() {

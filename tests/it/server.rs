@@ -8,6 +8,7 @@ use std::{
 };
 
 /// Made by `test.sh`; without it there is nothing to look at.
+#[expect(clippy::print_stdout, reason = "what was not tested is said")]
 fn static_server() -> Option<PathBuf> {
     let path = std::env::var_os("SLOTMUX_STATIC_SERVER").map(PathBuf::from);
     assert!(path.is_some() || std::env::var_os("CI").is_none(), "SLOTMUX_STATIC_SERVER is not set");

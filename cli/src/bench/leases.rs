@@ -111,9 +111,9 @@ async fn cycle(
 ) -> anyhow::Result<()> {
     let before = Instant::now();
     let request = json!({ "trajectory_id": format!("bench-{}-{number}", std::process::id()) });
-    let acquired: Acquired = connection.json(Method::POST, "/v1/leases", &request).await?;
+    let answer: Acquired = connection.json(Method::POST, "/v1/leases", &request).await?;
     acquires.add(before.elapsed());
-    for lease in acquired.leases {
+    for lease in answer.leases {
         let path = format!("/v1/leases/{}", lease.lease_id);
         if let Some(command) = command {
             let call = json!({ "tool": "bash", "args": { "command": command } });

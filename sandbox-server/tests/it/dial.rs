@@ -9,7 +9,7 @@ use slotmux_protocol::{
 };
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async,
+    MaybeTlsStream, WebSocketStream, connect_async_with_config,
     tungstenite::{Bytes, Message, client::IntoClientRequest},
 };
 
@@ -33,7 +33,9 @@ impl Link {
             let bearer = format!("Bearer {token}").parse().unwrap();
             request.headers_mut().insert("authorization", bearer);
         }
-        let (socket, _) = connect_async(request).await.map_err(|error| error.to_string())?;
+        let (socket, _) = connect_async_with_config(request, None, true)
+            .await
+            .map_err(|error| error.to_string())?;
         let decoder = Decoder::new(64 << 20);
         Ok(Self { socket, decoder, closed_because: None, next_call: 1_000_000 })
     }
@@ -82,7 +84,7 @@ impl Link {
     /// `None`: the link is closed.
     pub(crate) async fn try_next(&mut self) -> Option<FromContainer> {
         loop {
-            if let Some(message) = Decoder::next(&mut self.decoder).unwrap() {
+            if let Some(message) = self.decoder.next_message().unwrap() {
                 return Some(message);
             }
             let message = timeout(LIMIT, self.socket.next()).await.expect("nothing comes");

@@ -72,7 +72,9 @@ async fn after_the_grace_period_what_runs_is_cancelled_by_infra(rung: &'static R
 async fn background_processes_end_with_the_server(rung: &'static Rung) {
     let mut server = Server::start(rung);
     let mark = mark();
-    server.output(0, &format!("trap '' TERM; sleep 3000.{mark} & (setsid sleep 3000.{mark} &)")).await;
+    server
+        .output(0, &format!("trap '' TERM; sleep 3000.{mark} & (setsid sleep 3000.{mark} &)"))
+        .await;
     until("both are there", || marked(&mark).len() == 2).await;
     server.stop();
     assert_eq!(marked(&mark), [0; 0]);
@@ -83,7 +85,9 @@ async fn a_killed_server_takes_every_process_with_it_and_cleanup_removes_the_res
 ) {
     let mut server = Server::start(rung);
     let mark = mark();
-    let sleep = format!("sleep 3000.{mark} & (setsid sleep 3000.{mark} &); touch file; mkdir -p a/b; chmod 0 a");
+    let sleep = format!(
+        "sleep 3000.{mark} & (setsid sleep 3000.{mark} &); touch file; mkdir -p a/b; chmod 0 a"
+    );
     assert!(server.bash(0, &sleep).await.success);
     let endless = format!("trap '' TERM HUP; while :; do sleep 3000.{mark}; done");
     tokio::select! {

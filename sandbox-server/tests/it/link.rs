@@ -34,7 +34,10 @@ async fn a_lease_is_opened_used_and_reset(rung: &'static Rung) {
     assert_eq!((version, info.container.as_str()), (LINK_VERSION, &*server.container));
     assert_eq!(rung.isolation.unwrap().parse(), Ok(info.isolation));
     let states: Vec<_> = slots.into_iter().map(|it| it.state).collect();
-    assert_eq!(states, [SlotState::Clean { fence: Epoch(0) }, SlotState::Clean { fence: Epoch(0) }]);
+    assert_eq!(
+        states,
+        [SlotState::Clean { fence: Epoch(0) }, SlotState::Clean { fence: Epoch(0) }]
+    );
 
     link.open(0, 7).await;
     let done = link.run(0, 7, "echo lease > file; cat file; echo error >&2; exit 3").await;
@@ -67,7 +70,8 @@ async fn a_cancelled_call_ends_with_all_it_started(rung: &'static Rung) {
     let server = Server::start(rung);
     let mut link = Link::leased(&server, 1).await;
     let mark = mark();
-    let command = format!("trap '' TERM; (setsid sleep 3000.{mark} &); echo partial; sleep 3000.{mark}; :");
+    let command =
+        format!("trap '' TERM; (setsid sleep 3000.{mark} &); echo partial; sleep 3000.{mark}; :");
     link.call(1, 0, 1, &command).await;
     link.call(2, 0, 1, "echo next").await;
     until("it runs", || marked(&mark).len() == 3).await;
@@ -93,7 +97,8 @@ async fn a_cancelled_call_ends_with_all_it_started(rung: &'static Rung) {
 async fn long_output_keeps_its_beginning_and_its_end(rung: &'static Rung) {
     let server = Server::start(rung);
     let mut link = Link::leased(&server, 1).await;
-    let result = link.run(0, 1, "echo BEGIN; head -c 100000000 /dev/zero | tr '\\0' x; echo END").await;
+    let result =
+        link.run(0, 1, "echo BEGIN; head -c 100000000 /dev/zero | tr '\\0' x; echo END").await;
     assert!(result.output.starts_with("BEGIN\nxxx") && result.output.ends_with("xxxEND\n"));
     assert!(result.output.contains("bytes cut"), "{}", &result.output[24_990..25_050]);
     assert_eq!(result.usage.stdout_bytes, 100_000_010);
@@ -154,10 +159,7 @@ async fn a_reset_sent_twice_is_done_for_both_and_does_not_touch_the_next_lease(
         assert_eq!(link.next().await, clean);
         link.send(ToContainer::Open { slot: SLOT, holder: holder(epoch + 1) }).await;
         link.call(1_000 + epoch, 0, epoch + 1, "touch mine; ls -A").await;
-        let mut left = vec![
-            clean,
-            FromContainer::Opened { slot: SLOT, epoch: Epoch(epoch + 1) },
-        ];
+        let mut left = vec![clean, FromContainer::Opened { slot: SLOT, epoch: Epoch(epoch + 1) }];
         for _ in 0..3 {
             match link.next().await {
                 FromContainer::Done { result, .. } => assert_eq!(result.output, "mine\n"),
@@ -339,7 +341,8 @@ async fn another_version_is_told_so() {
 
 #[tokio::test]
 async fn a_newer_pool_takes_over_and_an_older_one_is_turned_away() {
-    let server = Server::start(&ANY);
+    let args = ["--orphaned-after-s", "0.2"];
+    let mut server = Server::with(&ANY, Setup { args: &args, ..Setup::default() });
     let mut old = Link::dial(&server).await;
     old.hello(5).await;
     old.open(0, 1).await;
@@ -349,11 +352,16 @@ async fn a_newer_pool_takes_over_and_an_older_one_is_turned_away() {
     old.send(ToContainer::Reset { slot: SLOT, epoch: Epoch(1) }).await;
     assert_eq!(old.try_next().await, None);
     assert!(new.run(0, 1, "true").await.success);
+    // Its going does not leave the container without a pool.
+    drop(old);
     let mut late = Link::dial(&server).await;
     late.send_hello(5).await;
     assert_eq!(late.try_next().await, None);
     assert!(late.closed_because.as_deref().unwrap_or_default().contains("newer"));
-    assert!(new.run(0, 1, "true").await.success);
+    // Longer than a container would stay without one.
+    assert!(new.run(0, 1, "sleep 0.5").await.success);
+    drop(new);
+    assert!(server.exit_within(LIMIT).unwrap().success());
 }
 
 #[tokio::test]
@@ -484,12 +492,10 @@ async fn a_call_over_the_limits_is_refused() {
     let FromContainer::Refused { problem, .. } = link.next().await else { panic!("not refused") };
     assert_eq!(problem.code, Code::Invalid);
     // What is kept of the output is bounded too.
-    let limits = CallLimits {
-        head_bytes_max: u32::MAX,
-        tail_bytes_max: u32::MAX,
-        ..CallLimits::default()
-    };
-    link.send(ToContainer::Call(Box::new(call_of("f", 2, 0, 1, "head -c 40M /dev/zero", limits)))).await;
+    let limits =
+        CallLimits { head_bytes_max: u32::MAX, tail_bytes_max: u32::MAX, ..CallLimits::default() };
+    link.send(ToContainer::Call(Box::new(call_of("f", 2, 0, 1, "head -c 40M /dev/zero", limits))))
+        .await;
     match link.next().await {
         FromContainer::Refused { problem, .. } => assert_eq!(problem.code, Code::Invalid),
         FromContainer::Done { result, .. } => {

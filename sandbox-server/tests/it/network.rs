@@ -21,8 +21,7 @@ scenarios! {
     ]
 }
 
-const OFF: Setup<'static> =
-    Setup { slots: 2, args: &["--network", "off"], env: &[], probe: true };
+const OFF: Setup<'static> = Setup { slots: 2, args: &["--network", "off"], env: &[], probe: true };
 
 fn connect(server: &Server) -> String {
     let port = server.authority.rsplit(':').next().unwrap();
@@ -71,7 +70,8 @@ async fn one_call_can_be_without_network(rung: &'static Rung) {
     assert!(!result.success && !result.output.contains("connected"), "{result:?}");
     assert_eq!(result.metadata["network_isolated"], true);
     let port = server.authority.rsplit(':').next().unwrap();
-    let args = json!({ "command": server.probe_command("no_network", port), "allow_network": false });
+    let args =
+        json!({ "command": server.probe_command("no_network", port), "allow_network": false });
     let result = server.call(call(0, "bash", args)).await;
     assert!(result.success, "{result:?}");
     // The next one has it again.

@@ -38,10 +38,12 @@ async fn no_descriptor_is_inherited(rung: &'static Rung) {
 }
 
 async fn the_environment_is_the_slots_own(rung: &'static Rung) {
-    let server = Server::with(rung, Setup { env: &[("LD_LIBRARY_PATH", "/x")], ..Setup::default() });
+    let server =
+        Server::with(rung, Setup { env: &[("LD_LIBRARY_PATH", "/x")], ..Setup::default() });
     let names = server.output(0, "env | cut -d= -f1 | sort | tr '\\n' ' '").await;
     assert_eq!(names, "HOME LANG LOGNAME PATH PWD SHELL SHLVL TERM TMPDIR USER _");
-    let output = server.output(0, "cd \"$HOME\" && touch \"$TMPDIR/f\" && locale 2>&1 | head -n 1").await;
+    let output =
+        server.output(0, "cd \"$HOME\" && touch \"$TMPDIR/f\" && locale 2>&1 | head -n 1").await;
     assert_eq!(output, "LANG=C.UTF-8");
 }
 
@@ -220,7 +222,8 @@ async fn only_the_slots_own_processes_and_directories_are_there(rung: &'static R
     let pids = server.output(0, "echo /proc/[0-9]*").await;
     assert_eq!(pids.split(' ').count(), 2, "{pids}");
     let system = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc", "opt", "nix"];
-    let own = ["dev", "proc", "tmp", "workspace", "run", "var", "home", "root", ".passwd", ".group"];
+    let own =
+        ["dev", "proc", "tmp", "workspace", "run", "var", "home", "root", ".passwd", ".group"];
     for name in server.output(0, "ls -A /").await.lines() {
         assert!(system.contains(&name) || own.contains(&name), "{name} of the host is seen");
     }

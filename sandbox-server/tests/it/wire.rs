@@ -173,8 +173,10 @@ async fn too_many_waiting_calls_are_refused_one_by_one() {
     let mut calls = vec![bash(0, "while [ ! -e go ]; do sleep 0.01; done; echo ran")];
     calls.extend((0..300).map(|_| crate::http::read_file(0, "go")));
     let (results, ()) = tokio::join!(server.batch(calls), async {
-        crate::host::until_within(crate::server::LIMIT, "it runs", async || server.is_executing(0).await)
-            .await;
+        crate::host::until_within(crate::server::LIMIT, "it runs", async || {
+            server.is_executing(0).await
+        })
+        .await;
         std::fs::write(server.workspace(0).join("go"), "now").unwrap();
     });
     let refused = results.iter().filter(|it| it.error.contains("wait in this slot")).count();

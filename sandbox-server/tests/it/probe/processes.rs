@@ -64,8 +64,14 @@ fn traced(pid: i32, did: &mut impl FnMut(&str, bool)) {
         // A wrong address is told only to those who may ask.
         did("read", read >= 0 || io::Error::last_os_error().raw_os_error() == Some(libc::EFAULT));
         let written = libc::process_vm_writev(pid, &raw const local, 1, &raw const remote, 1, 0);
-        did("write", written >= 0 || io::Error::last_os_error().raw_os_error() == Some(libc::EFAULT));
-        did("limit", libc::prlimit(pid, libc::RLIMIT_CPU, &raw const limit, std::ptr::null_mut()) == 0);
+        did(
+            "write",
+            written >= 0 || io::Error::last_os_error().raw_os_error() == Some(libc::EFAULT),
+        );
+        did(
+            "limit",
+            libc::prlimit(pid, libc::RLIMIT_CPU, &raw const limit, std::ptr::null_mut()) == 0,
+        );
         let pidfd = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty());
         if let Ok(pidfd) = pidfd {
             use std::os::fd::AsRawFd as _;
