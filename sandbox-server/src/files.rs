@@ -55,14 +55,13 @@ impl Workspace {
 
     pub(crate) fn read(&self, path: &str) -> Result<Vec<u8>, FileError> {
         let inside = inside(path)?;
-        let (file, stat) = match self.open_own(&inside) {
-            Some(opened) => opened,
-            None => {
-                let _slot = AsSlot::enter(self.identity);
-                let file = self.open_to_read(&inside).map_err(|errno| fault(path, errno))?;
-                let stat = regular(&file, path)?;
-                (file, stat)
-            }
+        let (file, stat) = if let Some(opened) = self.open_own(&inside) {
+            opened
+        } else {
+            let _slot = AsSlot::enter(self.identity);
+            let file = self.open_to_read(&inside).map_err(|errno| fault(path, errno))?;
+            let stat = regular(&file, path)?;
+            (file, stat)
         };
         let bytes = u64::try_from(stat.st_size).unwrap_or(0);
         if bytes > READ_BYTES_MAX {

@@ -175,9 +175,8 @@ impl Slot {
         let gate = self.gate();
         let state = match &gate.phase {
             Phase::Clean if !gate.used => SlotState::Clean { fence: gate.fence },
-            Phase::Clean => SlotState::Dirty { fence: gate.fence },
             Phase::Open(holder) => SlotState::Open { holder: holder.clone() },
-            Phase::Dirty(_) => SlotState::Dirty { fence: gate.fence },
+            Phase::Clean | Phase::Dirty(_) => SlotState::Dirty { fence: gate.fence },
         };
         SlotReport { slot: self.index, state }
     }

@@ -4,4 +4,5 @@
 mod crash;
 mod input;
 mod replay;
+mod scale;
 mod server;

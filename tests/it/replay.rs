@@ -4,11 +4,14 @@ use serde_json::Value;
 use slotmux_tests::{PATIENCE, open_dir, slotmux, traces};
 use std::{
     fs,
+    os::unix::process::CommandExt as _,
     path::Path,
     process::{Command, Stdio},
     time::Duration,
 };
 
+/// Nobody's: it needs no account.
+const ORDINARY: u32 = 4_242;
 const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/rollouts.jsonl");
 
 fn replay(scratch: &Path) -> Command {
@@ -48,6 +51,29 @@ async fn a_thousand_trajectories_are_as_expected_and_leave_nothing_behind() {
     let left: Vec<_> =
         fs::read_dir(scratch.path()).unwrap().flatten().map(|it| it.path()).collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// As everybody can, without root: the binary and the file are copied to where all may read them.
+#[test]
+fn an_ordinary_user_gets_the_same_results() {
+    if !rustix::process::geteuid().is_root() {
+        // Then the tests themselves are run by one.
+        return;
+    }
+    let scratch = open_dir();
+    let (binary, file) = (scratch.path().join("slotmux"), scratch.path().join("rollouts.jsonl"));
+    let home = scratch.path().join("home");
+    fs::copy(slotmux(), &binary).unwrap();
+    fs::copy(EXAMPLES, &file).unwrap();
+    fs::create_dir(&home).unwrap();
+    std::os::unix::fs::chown(&home, Some(ORDINARY), Some(ORDINARY)).unwrap();
+    let mut command = Command::new(&binary);
+    command.arg("replay").arg(&file).env("TMPDIR", &home).env("HOME", &home);
+    command.uid(ORDINARY).gid(ORDINARY).current_dir("/").stdin(Stdio::null());
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(fs::read_dir(&home).unwrap().next().is_none(), "files are left in {}", home.display());
 }
 
 #[test]

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 #[command(after_help = "\
 Examples:
   lease=$(slotmux acquire)
-  slotmux acquire --trajectory-id rollout-17 --profile small --ttl-s 600 --json
+  slotmux acquire rollout-17 --profile small --ttl-s 600 --json
 
 Exit codes: 0 acquired, 1 refused or no answer, 2 bad arguments.")]
 pub(crate) struct Options {
@@ -24,7 +24,7 @@ pub(crate) struct Options {
     client: ClientOptions,
 
     /// On whose behalf [default: one drawn at random]
-    #[arg(long, value_name = "ID")]
+    #[arg(value_name = "TRAJECTORY")]
     trajectory_id: Option<TrajectoryId>,
 
     /// The kind of slot [default: the pool's first]

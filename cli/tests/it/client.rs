@@ -7,10 +7,10 @@ use serde_json::Value;
 fn a_slot_is_acquired_used_renewed_and_released() {
     let place = Place::new();
     let pool = Serving::start(&place, &["--slots", "2", "--containers-max", "1"]);
-    let acquired = pool.slotmux("acquire", &["--trajectory-id", "t", "--ttl-s", "60"]);
+    let acquired = pool.slotmux("acquire", &["t", "--ttl-s", "60"]);
     let lease = acquired.stdout.trim();
     assert!(lease.starts_with("lease-"), "{acquired:?}");
-    let again = pool.slotmux("acquire", &["--trajectory-id", "t", "--json"]);
+    let again = pool.slotmux("acquire", &["t", "--json"]);
     let again: Value = serde_json::from_str(&again.stdout).unwrap();
     assert_eq!(again["leases"][0]["lease_id"], lease);
 

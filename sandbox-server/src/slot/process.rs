@@ -201,16 +201,12 @@ impl InitProcess {
     /// Its exit code, if it had one.
     fn reap(&mut self) -> Option<i32> {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-        match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
-            Ok(Some(status)) => {
-                self.reaped = true;
-                status.exit_status()
-            }
-            _ => {
-                tracing::warn!(pid = %self.pid.as_raw_nonzero(), "slot-init not reaped yet");
-                None
-            }
+        if let Ok(Some(status)) = waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
+            self.reaped = true;
+            return status.exit_status();
         }
+        tracing::warn!(pid = %self.pid.as_raw_nonzero(), "slot-init not reaped yet");
+        None
     }
 }
 

@@ -1,6 +1,7 @@
 //! A pool's side of the Link, as plain as can be.
 
 use crate::server::{LIMIT, Server};
+use bytes::BytesMut;
 use futures_util::{SinkExt, StreamExt};
 use slotmux_protocol::{
     BashArgs, CallLimits, Code, Decoder, Epoch, ExecutionId, LINK_VERSION, LeaseId, ProfileName,
@@ -63,7 +64,7 @@ impl Link {
     }
 
     pub(crate) async fn send(&mut self, message: ToContainer) {
-        let mut bytes = Default::default();
+        let mut bytes = BytesMut::new();
         encode(&message, usize::MAX, &mut bytes).unwrap();
         // A link that was closed meanwhile shows when it is read.
         let _ = self.socket.send(Message::Binary(bytes.freeze())).await;

@@ -3,7 +3,7 @@
 use crate::{
     host::until_within,
     http::{read_file, write_file},
-    rung::{Rung, scenarios},
+    rung::{Rung, User, scenarios},
     server::{LIMIT, Server, Setup},
 };
 use std::{
@@ -161,12 +161,22 @@ async fn the_slots_permissions_are_those_of_the_tools(rung: &'static Rung) {
     let as_root = rung.is_none() && rustix::process::geteuid().is_root();
     for result in [
         server.read(0, "shut").await,
-        server.read(0, "locked/f").await,
         server.write(0, "shut", "z").await,
         server.write(0, "locked/new", "z").await,
     ] {
         assert_eq!(result.success, as_root, "{result:?}");
         assert!(as_root || result.error.starts_with("Permission denied: "), "{result:?}");
+    }
+    // Its own readable file in a directory that it has locked: given or not, but nothing else.
+    let locked = server.read(0, "locked/f").await;
+    assert!(locked.output == "y\n" || locked.error == "Permission denied: locked/f", "{locked:?}");
+    // What is not its own is not read by the server's powers.
+    if rung.user == User::Root {
+        let foreign = server.workspace(0).join("foreign");
+        fs::write(&foreign, "foreign").unwrap();
+        fs::set_permissions(&foreign, Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(server.read(0, "foreign").await.error, "Permission denied: foreign");
+        assert_eq!(server.write(0, "foreign", "x").await.error, "Permission denied: foreign");
     }
 }
 
@@ -208,7 +218,7 @@ async fn a_link_that_changes_while_it_is_followed_never_leads_outside(rung: &'st
                 "Access denied: path outside workspace" => denied += 1,
                 // The kernel gave up on a tree that never stood still.
                 other => {
-                    assert!(other.contains("try again") || other.contains("not found"), "{other}")
+                    assert!(other.contains("try again") || other.contains("not found"), "{other}");
                 }
             }
         }

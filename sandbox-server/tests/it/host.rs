@@ -38,8 +38,10 @@ impl Process {
         fs::read_to_string(format!("/proc/{}/stat", self.pid)).is_ok_and(|it| it.contains(") Z "))
     }
 
+    /// One that only waits to be reaped is not: by whom and when is the machine's affair, once
+    /// its parent is gone.
     pub(crate) fn is_alive(&self) -> bool {
-        Self::find(self.pid).is_some_and(|it| it.started == self.started)
+        Self::find(self.pid).is_some_and(|it| it.started == self.started) && !self.is_zombie()
     }
 }
 

@@ -52,7 +52,8 @@ async fn a_fork_bomb_leaves_others_their_processes(rung: &'static Rung) {
         result
     };
     // Where slots share a user they also share its count of processes.
-    let forks = rung.isolation != Some("landlock");
+    let root = rustix::process::geteuid().is_root();
+    let forks = rung.isolation != Some("landlock") && (root || !rung.is_none());
     let others = async {
         for _ in 0..20 {
             let command = if forks { "echo $(echo works)" } else { "echo works" };

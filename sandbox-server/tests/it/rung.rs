@@ -52,7 +52,7 @@ impl Rung {
         }
         match Server::try_start(self, Setup { slots: 1, ..Setup::default() }) {
             Ok(_) => Ok(()),
-            Err(Failed { log, .. }) if log.contains("no isolation of at least") => Err(log),
+            Err(Failed { log }) if log.contains("no isolation of at least") => Err(log),
             Err(failed) => panic!("{}: the server does not start: {failed:?}", self.name),
         }
     }
