@@ -30,8 +30,8 @@ pub(crate) enum FileError {
     NotFound(String),
     #[error("Not a file: {0}")]
     NotAFile(String),
-    #[error("File too large: {bytes} bytes (max {READ_BYTES_MAX})")]
-    TooLarge { bytes: u64 },
+    #[error("File too large: {bytes} bytes (max {max})")]
+    TooLarge { bytes: u64, max: u64 },
     #[error("Permission denied: {0}")]
     Denied(String),
     #[error("No space left: {0}")]
@@ -45,12 +45,19 @@ pub(crate) enum FileError {
 pub(crate) struct Workspace {
     dir: OwnedFd,
     identity: Option<Identity>,
+    /// Largest file that may be written; 0: no limit.
+    file_bytes_max: u64,
 }
 
 impl Workspace {
-    pub(crate) fn open(path: &Path, identity: Option<Identity>) -> rustix::io::Result<Self> {
+    pub(crate) fn open(
+        path: &Path,
+        identity: Option<Identity>,
+        file_bytes_max: u64,
+    ) -> rustix::io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        Ok(Self { dir: rustix::fs::open(path, flags, Mode::empty())?, identity })
+        let dir = rustix::fs::open(path, flags, Mode::empty())?;
+        Ok(Self { dir, identity, file_bytes_max })
     }
 
     pub(crate) fn read(&self, path: &str) -> Result<Vec<u8>, FileError> {
@@ -65,7 +72,7 @@ impl Workspace {
         };
         let bytes = u64::try_from(stat.st_size).unwrap_or(0);
         if bytes > READ_BYTES_MAX {
-            return Err(FileError::TooLarge { bytes });
+            return Err(FileError::TooLarge { bytes, max: READ_BYTES_MAX });
         }
         read_up_to_max(&file, bytes).map_err(|errno| fault(path, errno))?
     }
@@ -73,6 +80,10 @@ impl Workspace {
     /// Written in place: the file keeps its owner, mode and links. Parents are made.
     pub(crate) fn write(&self, path: &str, content: &[u8]) -> Result<(), FileError> {
         let inside = inside(path)?;
+        let (bytes, max) = (content.len() as u64, self.file_bytes_max);
+        if max > 0 && bytes > max {
+            return Err(FileError::TooLarge { bytes, max });
+        }
         let _slot = AsSlot::enter(self.identity);
         let file = match self.create(&inside) {
             Err(Errno::NOENT) => {
@@ -186,7 +197,7 @@ fn read_up_to_max(file: &OwnedFd, bytes: u64) -> rustix::io::Result<Result<Vec<u
             Err(errno) => return Err(errno),
         }
         if length > max {
-            return Ok(Err(FileError::TooLarge { bytes: length as u64 }));
+            return Ok(Err(FileError::TooLarge { bytes: length as u64, max: READ_BYTES_MAX }));
         }
         if length == content.len() {
             content.resize((length * 2).min(max + 1), 0);
@@ -260,7 +271,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("workspace")).unwrap();
         fs::write(dir.path().join("secret"), "s").unwrap();
-        let workspace = Workspace::open(&dir.path().join("workspace"), None).unwrap();
+        let workspace = Workspace::open(&dir.path().join("workspace"), None, 200_000).unwrap();
         (dir, workspace)
     }
 
@@ -311,6 +322,14 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_written_up_to_the_limit_and_not_one_byte_past_it() {
+        let (_dir, workspace) = workspace();
+        workspace.write("f", &vec![b'x'; 200_000]).unwrap();
+        let error = FileError::TooLarge { bytes: 200_001, max: 200_000 };
+        assert_eq!(workspace.write("f", &vec![b'x'; 200_001]), Err(error));
+    }
+
+    #[test]
     fn a_file_is_read_up_to_the_limit_and_not_one_byte_past_it() {
         let (_dir, workspace) = workspace();
         let mut content = vec![b'x'; 100_000];
@@ -318,6 +337,6 @@ mod tests {
         assert_eq!(workspace.read("f").unwrap(), content);
         content.push(b'x');
         workspace.write("f", &content).unwrap();
-        assert_eq!(workspace.read("f"), Err(FileError::TooLarge { bytes: 100_001 }));
+        assert_eq!(workspace.read("f"), Err(FileError::TooLarge { bytes: 100_001, max: 100_000 }));
     }
 }

@@ -6,30 +6,26 @@
 //! Invariant: a call runs only while the slot is open for the epoch that the call carries, and the
 //! slot is opened for another epoch only after it was emptied.
 
+mod gate;
+mod place;
 mod process;
 mod works;
 
+pub(crate) use gate::Shut;
+pub(crate) use place::{Begun, Request, Scope};
 pub(crate) use process::InitError;
 pub(crate) use works::Works;
 
-use crate::{
-    executions::{Answer, Executions, Seen, Waiting},
-    outcome::Outcome,
-    stop::Stop,
-};
+use crate::{executions::Seen, outcome::Outcome};
+use gate::{Gate, Phase};
+use place::{Place, Turn};
 use process::KillSwitch;
 use slotmux_protocol::{
-    CallLimits, CausedBy, Code, Ended, Epoch, ExecutionId, Limits, Network, Problem, SlotIndex,
-    ToolCall,
+    CausedBy, Code, Ended, Epoch, ExecutionId, Limits, Network, Problem, SlotIndex,
     link::{FromContainer, Holder, SlotReport, SlotState},
 };
-use std::{
-    future::Future,
-    pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker},
-};
-use tokio::sync::{OwnedMutexGuard, broadcast, watch};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::broadcast;
 
 #[derive(Debug)]
 pub(crate) struct Slot {
@@ -44,83 +40,6 @@ pub(crate) struct Slot {
 
 /// What a slot has to say without being asked.
 pub(crate) type News = broadcast::Sender<FromContainer>;
-
-/// What a reset finds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Shut {
-    CleanAlready,
-    ToBeEmptied,
-}
-
-#[derive(Debug)]
-struct Gate {
-    /// Calls of this epoch and of all before it are refused for good.
-    fence: Epoch,
-    phase: Phase,
-    /// A client without a lease has made calls since the slot was emptied.
-    used: bool,
-    /// Counts the times that the slot was shut: what began before is of no account after.
-    round: u64,
-    stop: Stop,
-    executions: Executions,
-    queued: usize,
-    executing: Option<ExecutionId>,
-    kill: Option<KillSwitch>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Phase {
-    /// Empty. Open for everybody while no pool manages the container.
-    Clean,
-    Open(Holder),
-    Dirty(String),
-}
-
-/// A call as it came in.
-#[derive(Debug)]
-pub(crate) struct Request {
-    pub(crate) scope: Scope,
-    pub(crate) execution_id: Option<ExecutionId>,
-    pub(crate) tool: ToolCall,
-    pub(crate) limits: CallLimits,
-    pub(crate) network: Network,
-}
-
-/// By which right a call is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Scope {
-    /// Of a lease.
-    Lease(Epoch),
-    /// Of the one client of a container without a pool.
-    Standalone,
-}
-
-/// A call that has its place in the queue.
-#[derive(Debug)]
-pub(crate) enum Begun {
-    Mine(Box<Place>),
-    /// The same call is being made already.
-    Anothers(Waiting, Stop),
-    Done(Arc<Outcome>),
-}
-
-type TurnFuture = Pin<Box<dyn Future<Output = OwnedMutexGuard<Works>> + Send>>;
-
-pub(crate) struct Place {
-    slot: Arc<Slot>,
-    turn: Turn,
-    request: Request,
-    stop: Stop,
-    tell: Option<watch::Sender<Option<Answer>>>,
-    round: u64,
-    /// The call's place is given up once, however it ends.
-    left: bool,
-}
-
-enum Turn {
-    Now(OwnedMutexGuard<Works>),
-    Later(TurnFuture),
-}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct View {
@@ -140,17 +59,7 @@ impl Slot {
         Self {
             index,
             network,
-            gate: Mutex::new(Gate {
-                fence: Epoch(0),
-                phase: Phase::Dirty("the slot is being prepared".to_owned()),
-                used: false,
-                round: 0,
-                stop: Stop::default(),
-                executions: Executions::new(limits.clone()),
-                queued: 0,
-                executing: None,
-                kill: None,
-            }),
+            gate: Mutex::new(Gate::new(&limits)),
             limits,
             turn: Arc::new(tokio::sync::Mutex::new(works)),
             news,
@@ -232,7 +141,7 @@ impl Slot {
         let turn = Turn::take(&self.turn);
         drop(gate);
         let slot = Arc::clone(self);
-        Ok(Begun::Mine(Box::new(Place { slot, turn, request, stop, tell, round, left: false })))
+        Ok(Begun::Mine(Box::new(Place::new(slot, turn, request, stop, tell, round))))
     }
 
     /// A call may ask for less than its slot has, never for more.
@@ -334,189 +243,6 @@ impl Slot {
     pub(crate) async fn idle(&self) {
         drop(self.turn.lock().await);
     }
-}
-
-impl Gate {
-    fn shut(&mut self, epoch: Epoch, by: CausedBy, limits: &Limits) {
-        self.fence = epoch;
-        self.round += 1;
-        self.phase = Phase::Dirty("the slot is being emptied".to_owned());
-        self.stop.stop(by);
-        self.stop = Stop::default();
-        self.executing = None;
-        self.executions = Executions::new(limits.clone());
-        if let Some(kill) = self.kill.take() {
-            kill.kill_where_that_is_enough();
-        }
-    }
-
-    /// The init behind `switch` has ended. Of no interest if it was ended by us.
-    fn lose(&mut self, switch: &KillSwitch, slot: SlotIndex, news: &News) {
-        if !self.kill.as_ref().is_some_and(|it| it.is(switch)) {
-            return;
-        }
-        self.kill = None;
-        let why = "the slot's init ended by itself or was killed".to_owned();
-        let phase = std::mem::replace(&mut self.phase, Phase::Dirty(why.clone()));
-        if let Phase::Open(holder) = phase {
-            tracing::error!(%slot, lease = %holder.lease, "slot-init lost");
-            let epoch = holder.lease.epoch();
-            // Without a link there is nobody to tell; its next report says it.
-            let _ = news.send(FromContainer::Broken { slot, epoch, why });
-        }
-    }
-
-    fn admit(&self, scope: Scope) -> Result<(), Problem> {
-        match (scope, &self.phase) {
-            (Scope::Lease(epoch), Phase::Open(holder)) if holder.lease.epoch() == epoch => Ok(()),
-            (Scope::Lease(epoch), Phase::Dirty(why)) if epoch > self.fence => {
-                Err(Problem::new(Code::SlotBroken, why.clone()))
-            }
-            (Scope::Lease(epoch), _) => Err(stale(epoch)),
-            (Scope::Standalone, Phase::Clean) => Ok(()),
-            (Scope::Standalone, Phase::Open(_)) => Err(Problem::new(
-                Code::StaleEpoch,
-                "the slot is leased by a pool; call it through the pool",
-            )),
-            (Scope::Standalone, Phase::Dirty(why)) => {
-                Err(Problem::new(Code::SlotBroken, why.clone()))
-            }
-        }
-    }
-}
-
-impl Turn {
-    /// Takes the place now, also when it is not the first: a lock's queue is entered by polling.
-    fn take(lock: &Arc<tokio::sync::Mutex<Works>>) -> Self {
-        if let Ok(guard) = Arc::clone(lock).try_lock_owned() {
-            return Self::Now(guard);
-        }
-        let mut future: TurnFuture = Box::pin(Arc::clone(lock).lock_owned());
-        match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(guard) => Self::Now(guard),
-            Poll::Pending => Self::Later(future),
-        }
-    }
-
-    async fn come(self) -> OwnedMutexGuard<Works> {
-        match self {
-            Self::Now(guard) => guard,
-            Self::Later(future) => future.await,
-        }
-    }
-}
-
-impl Place {
-    pub(crate) async fn run(mut self: Box<Self>) -> Answer {
-        let turn = std::mem::replace(&mut self.turn, Turn::Later(Box::pin(std::future::pending())));
-        let stopped = self.stop.clone();
-        let works = tokio::select! {
-            biased;
-            works = turn.come() => works,
-            () = stopped.token().cancelled() => {
-                let outcome = Outcome::cut_short(
-                    Ended::Cancelled,
-                    self.stop.by(),
-                    "Command was cancelled before it began",
-                    self.request.network,
-                );
-                return self.leave(Ok(Arc::new(outcome)));
-            }
-        };
-        let answer = self.run_in(works).await;
-        self.leave(answer)
-    }
-
-    async fn run_in(&mut self, mut works: OwnedMutexGuard<Works>) -> Answer {
-        {
-            let mut gate = self.slot.gate();
-            gate.admit(self.request.scope)?;
-            gate.executing.clone_from(&self.request.execution_id);
-        }
-        let Request { tool, limits, network, .. } = &self.request;
-        let outcome = works.call(tool, *limits, *network, &self.stop).await;
-        if works.is_broken() {
-            let switch = self.slot.gate().kill.clone();
-            if let Some(switch) = switch.filter(|_| !self.stop.is_stopped()) {
-                self.slot.gate().lose(&switch, self.slot.index, &self.slot.news);
-            }
-        }
-        outcome.map(Arc::new)
-    }
-
-    fn leave(&mut self, answer: Answer) -> Answer {
-        self.left = true;
-        let mut gate = self.slot.gate();
-        gate.queued -= 1;
-        if gate.round == self.round {
-            gate.executing = None;
-            if let Some(id) = &self.request.execution_id {
-                gate.executions.end(id, &answer);
-            }
-        }
-        drop(gate);
-        if let Some(tell) = self.tell.take() {
-            // Nobody may be listening.
-            let _ = tell.send(Some(answer.clone()));
-        }
-        answer
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if !self.left {
-            // Its runtime is going down: others who wait for it see the channel closed.
-            let problem = Problem::new(Code::ShuttingDown, "the server is shutting down");
-            let _ = self.leave(Err(problem));
-        }
-    }
-}
-
-impl std::fmt::Debug for Place {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Place").field("slot", &self.slot.index).finish_non_exhaustive()
-    }
-}
-
-impl Begun {
-    /// Lets somebody end the call before it ends by itself.
-    pub(crate) fn stop(&self) -> Option<Stop> {
-        match self {
-            Self::Mine(place) => Some(place.stop.clone()),
-            Self::Anothers(_, stop) => Some(stop.clone()),
-            Self::Done(_) => None,
-        }
-    }
-
-    pub(crate) async fn answer(self) -> Answer {
-        match self {
-            Self::Done(outcome) => Ok(outcome),
-            // A client that hangs up drops this future. What was started is seen through: the
-            // slot's next call waits for it, and a retry gets its result.
-            Self::Mine(place) if matches!(place.request.tool, ToolCall::Bash(_)) => {
-                tokio::spawn(place.run()).await.unwrap_or_else(|_panic_or_end| {
-                    Err(Problem::new(Code::ShuttingDown, "the server is shutting down"))
-                })
-            }
-            Self::Mine(place) => place.run().await,
-            Self::Anothers(mut waiting, _) => {
-                let answer = waiting.wait_for(Option::is_some).await;
-                match answer.as_deref() {
-                    Ok(Some(answer)) => answer.clone(),
-                    _ => Err(Problem::new(Code::ShuttingDown, "the first call went away")),
-                }
-            }
-        }
-    }
-}
-
-fn stale(epoch: Epoch) -> Problem {
-    Problem::new(
-        Code::StaleEpoch,
-        format!("the slot is not open for epoch {epoch}: its lease is over; acquire a new one"),
-    )
-    .at("epoch")
 }
 
 fn reused(id: &ExecutionId) -> Problem {

@@ -65,7 +65,8 @@ impl Works {
         self.end().await?;
         self.workspace = None;
         self.empty().map_err(RenewError::Empty)?;
-        let workspace = Workspace::open(&self.birth.workspace(), self.birth.identity)
+        let max = self.birth.limits.file_bytes_max;
+        let workspace = Workspace::open(&self.birth.workspace(), self.birth.identity, max)
             .map_err(|errno| RenewError::Empty(errno.into()))?;
         let switch = self.start().await?;
         self.workspace = Some(workspace);

@@ -15,6 +15,8 @@ mod limits;
 #[cfg(test)]
 mod link;
 #[cfg(test)]
+mod link_life;
+#[cfg(test)]
 mod memory;
 #[cfg(test)]
 mod network;
