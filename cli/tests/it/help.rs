@@ -2,8 +2,18 @@
 
 use crate::run::slotmux;
 
-const COMMANDS: [&str; 10] =
-    ["serve", "replay", "bench", "doctor", "acquire", "exec", "renew", "release", "status", "completions"];
+const COMMANDS: [&str; 10] = [
+    "serve",
+    "replay",
+    "bench",
+    "doctor",
+    "acquire",
+    "exec",
+    "renew",
+    "release",
+    "status",
+    "completions",
+];
 
 #[test]
 fn every_command_explains_itself_with_an_example_and_its_exit_codes() {
