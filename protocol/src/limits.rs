@@ -26,7 +26,7 @@ impl Default for Limits {
         Self {
             body_bytes_max: 16 << 20,
             batch_calls_max: 1_000,
-            queued_calls_max: 256,
+            queued_calls_max: 2_048,
             timeout_ms_max: 24 * 3_600_000,
             kept_results_max: 256,
             kept_results_bytes_max: 4 << 20,
@@ -44,7 +44,7 @@ pub struct SlotLimits {
     pub processes_max: u32,
     pub open_files_max: u32,
     pub file_bytes_max: u64,
-    /// Size of the private /tmp and /dev/shm, each.
+    /// Size of the private /tmp and /dev/shm, each; they count as memory.
     pub tmp_bytes_max: u64,
 }
 
@@ -55,7 +55,7 @@ impl Default for SlotLimits {
             processes_max: 256,
             open_files_max: 1_024,
             file_bytes_max: 1 << 30,
-            tmp_bytes_max: 256 << 20,
+            tmp_bytes_max: 128 << 20,
         }
     }
 }

@@ -11,14 +11,13 @@ use crate::{
 };
 use axum::{
     Router,
-    body::Bytes,
     extract::{DefaultBodyLimit, Request as HttpRequest, State},
     http::{HeaderMap, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Json, Response},
     routing::{get, post},
 };
-use body::{Items, parse, refuse};
+use body::{Items, Whole, parse, refuse};
 use futures_util::future::join_all;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -69,10 +68,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
-async fn execute(
-    State(server): State<Arc<Server>>,
-    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
-) -> Response {
+async fn execute(State(server): State<Arc<Server>>, Whole(body): Whole) -> Response {
     match parse::<SlotExecute>(body) {
         Ok(call) => Json(call_one(&server, call).await).into_response(),
         Err(refusal) => refusal,
@@ -81,10 +77,7 @@ async fn execute(
 
 /// All calls get their places in the order of the array, so those of one slot run in it; those of
 /// different slots run at the same time.
-async fn batch(
-    State(server): State<Arc<Server>>,
-    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
-) -> Response {
+async fn batch(State(server): State<Arc<Server>>, Whole(body): Whole) -> Response {
     let Items(calls) = match parse::<Items>(body) {
         Ok(items) => items,
         Err(refusal) => return refusal,
@@ -213,10 +206,7 @@ fn tool_of(tool: &str, args: Value, isolation: Isolation) -> Result<(ToolCall, N
     }
 }
 
-async fn reset(
-    State(server): State<Arc<Server>>,
-    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
-) -> Response {
+async fn reset(State(server): State<Arc<Server>>, Whole(body): Whole) -> Response {
     let SlotReset { slot_id } = match parse(body) {
         Ok(request) => request,
         Err(refusal) => return refusal,
@@ -238,8 +228,8 @@ async fn reset(
 
 async fn health(State(server): State<Arc<Server>>) -> Json<Value> {
     let views: Vec<_> = server.slots.iter().map(|slot| slot.view()).collect();
-    let executing = views.iter().filter(|it| it.busy).count();
-    let available = views.iter().filter(|it| it.clean && !it.busy).count();
+    let executing = views.iter().filter(|it| it.queued > 0).count();
+    let available = views.iter().filter(|it| it.clean && it.queued == 0).count();
     let settings = &server.settings;
     let cgroups = &server.ground.cgroups;
     Json(json!({
@@ -274,9 +264,10 @@ async fn slots(State(server): State<Arc<Server>>) -> Json<Value> {
             let view = slot.view();
             json!({
                 "slot_id": slot.index.to_string(),
-                "state": if view.busy { "executing" } else { "available" },
+                "state": if view.queued > 0 { "executing" } else { "available" },
                 "workspace_dir": dir.join(slot.index.to_string()).join("workspace"),
                 "current_execution_id": view.executing,
+                "queued": view.queued,
             })
         })
         .collect();

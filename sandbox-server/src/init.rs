@@ -24,10 +24,11 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use slotmux_protocol::{Isolation, Network, encode};
 use std::{
     error::Error as _,
+    fs,
     io::Write as _,
     os::{
         fd::{AsFd, OwnedFd},
-        unix::net::UnixStream,
+        unix::{fs::FileExt as _, net::UnixStream},
     },
     path::Path,
 };
@@ -77,6 +78,7 @@ fn tell(server: &mut UnixStream, message: &FromInit) -> std::io::Result<()> {
 
 fn put_up_walls(birth: &Birth) -> Result<Walls, WallError> {
     no_core_dumps()?;
+    let victims = Victims::open();
     rustix::process::setsid().map(|_| ()).or_else(ignore_leader).step("start a session")?;
     match birth.rung {
         Isolation::Namespaces => namespace_walls(birth),
@@ -84,6 +86,7 @@ fn put_up_walls(birth: &Birth) -> Result<Walls, WallError> {
         Isolation::Landlock => landlock_walls(birth),
         Isolation::None => no_walls(birth),
     }
+    .map(|walls| walls.with_victims(victims))
 }
 
 fn namespace_walls(birth: &Birth) -> Result<Walls, WallError> {
@@ -145,9 +148,29 @@ fn become_subreaper() -> Result<(), WallError> {
         .step("become the reaper of orphans")
 }
 
+/// One byte: 0 would let a `core_pattern` that pipes to a program have them all the same.
 fn no_core_dumps() -> Result<(), WallError> {
-    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
+    setrlimit(Resource::Core, Rlimit { current: Some(1), maximum: Some(1) })
         .step("forbid core dumps")
+}
+
+/// Sees to it that the kernel, out of memory, kills commands and not their init: to raise one's
+/// own score needs no privilege, nor does lowering it to where it was.
+pub(crate) struct Victims(Option<fs::File>);
+
+impl Victims {
+    /// To be opened before the walls: afterwards /proc is another one, or read-only.
+    fn open() -> Self {
+        Self(fs::OpenOptions::new().write(true).open("/proc/self/oom_score_adj").ok())
+    }
+
+    /// What is forked until this is called with `false` is a likely victim.
+    pub(crate) fn mark(&self, marked: bool) {
+        if let Some(file) = &self.0 {
+            // Where it cannot be done the init is as likely a victim as its size makes it.
+            let _ = file.write_at(if marked { b"500" } else { b"0" }, 0);
+        }
+    }
 }
 
 fn ignore_leader(error: rustix::io::Errno) -> rustix::io::Result<()> {

@@ -14,6 +14,7 @@ mod init;
 mod isolate;
 mod ladder;
 mod link;
+mod listen;
 mod options;
 mod outcome;
 mod server;
@@ -28,6 +29,7 @@ pub use options::{Options, SettingsError, TOKEN_VARIABLE};
 
 use isolate::zygote::{self, Zygote};
 use options::Settings;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use server::{Ground, Server};
 use std::{error::Error, fmt::Write as _, fs, io, path::Path, process::ExitCode, sync::Arc};
 use tokio::{
@@ -112,9 +114,31 @@ fn take_token() -> Option<String> {
     token
 }
 
+/// Connections and slots need several descriptors each; what is usual suffices for few of them.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
+/// A limit of file sizes is then an error of the write that meets it, and not the server's end.
+/// The zygote sets signals back for what slots run.
+#[expect(unsafe_code, reason = "signals have no safe interface")]
+fn outlive_full_files() -> io::Result<()> {
+    // SAFETY: no handler is installed, so none can be unsound.
+    if unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) } == libc::SIG_ERR {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
     // Not to be read by processes of the same user: the landlock rung has only that.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+    raise_open_files();
+    outlive_full_files()?;
     let zygote = Zygote::start().map_err(server::StartError::Zygote)?;
     let ground = Ground::prepare(&settings, zygote)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -137,16 +161,8 @@ async fn serve(settings: Settings, ground: Ground) -> Result<(), Box<dyn Error>>
     }
     tracing::info!(authority, isolation = %server.isolation, "serving");
     let router = http::router(Arc::clone(&server));
-    let stopping = Arc::clone(&server);
-    let listener = axum::serve::ListenerExt::tap_io(listener, |stream| {
-        // Answers are small and somebody waits for each.
-        let _ = stream.set_nodelay(true);
-    });
-    let serving = tokio::spawn(async move {
-        axum::serve(listener, router)
-            .with_graceful_shutdown(async move { stopping.draining.cancelled().await })
-            .await
-    });
+    let draining = server.draining.clone();
+    let serving = tokio::spawn(listen::serve(listener, router, listen::Seats::default(), draining));
     let why = until_told_to_stop(&server).await?;
     tracing::info!(why, "stopping");
     server.drain(server.grace.get().copied().unwrap_or(server.settings.grace)).await;

@@ -1,5 +1,7 @@
 //! What people write on the command line, and the settings that come of it.
 
+mod apart;
+
 use slotmux_protocol::{ContainerId, Isolation, Limits, Network, SlotLimits};
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
@@ -137,6 +139,14 @@ pub enum SettingsError {
     #[error("--expose takes an absolute path of a directory that exists, not `{}`", .0.display())]
     Expose(PathBuf),
     #[error(
+        "--data-dir `{}` and `{}`, which is shown to every slot, lie in one another: slots would \
+         read each other's files\nhint: take a directory beside it, such as /data or \
+         /var/lib/slotmux", .dir.display(), .shown.display()
+    )]
+    Shown { dir: PathBuf, shown: PathBuf },
+    #[error("{flag} is 0, for no limit, or at least {min}, not {value}: nothing would run")]
+    TooLow { flag: &'static str, min: u64, value: u64 },
+    #[error(
         "{host} can be reached from other machines: set {TOKEN_VARIABLE}, or say --no-auth if \
          everybody who reaches it may run commands"
     )]
@@ -161,6 +171,18 @@ impl Settings {
                 return Err(SettingsError::Expose(path.clone()));
             }
         }
+        let data_dir = options.data_dir.unwrap_or_else(default_data_dir);
+        if let Some(shown) = apart::shown_with(&data_dir, &options.expose) {
+            return Err(SettingsError::Shown { dir: data_dir, shown });
+        }
+        let slot_limits = SlotLimits {
+            memory_bytes_max: options.memory_bytes_max,
+            processes_max: options.processes_max,
+            open_files_max: options.open_files_max,
+            file_bytes_max: options.file_bytes_max,
+            tmp_bytes_max: options.tmp_bytes_max,
+        };
+        suffice(&slot_limits)?;
         let container = match options.container {
             Some(name) => ContainerId::new(name),
             None => ContainerId::new(format!("container-{}", std::process::id())),
@@ -169,19 +191,13 @@ impl Settings {
             host: options.host,
             port: options.port,
             slots: options.slots,
-            data_dir: options.data_dir.unwrap_or_else(default_data_dir),
+            data_dir,
             container: container.map_err(SettingsError::Container)?,
             isolation_min: options.isolation.unwrap_or(options.isolation_min),
             isolation_max: options.isolation.unwrap_or(Isolation::Namespaces),
             network: options.network,
             exposed: options.expose,
-            slot_limits: SlotLimits {
-                memory_bytes_max: options.memory_bytes_max,
-                processes_max: options.processes_max,
-                open_files_max: options.open_files_max,
-                file_bytes_max: options.file_bytes_max,
-                tmp_bytes_max: options.tmp_bytes_max,
-            },
+            slot_limits,
             limits: Limits::default(),
             grace: seconds("--grace-s", options.grace_s)?,
             lifetime: or_never("--lifetime-s", options.lifetime_s)?,
@@ -190,6 +206,20 @@ impl Settings {
             token,
         })
     }
+}
+
+/// Below these not even `bash` comes to run a command, and the slot would seem broken.
+fn suffice(limits: &SlotLimits) -> Result<(), SettingsError> {
+    for (flag, value, min) in [
+        ("--memory-bytes-max", limits.memory_bytes_max, 16 << 20),
+        ("--processes-max", limits.processes_max.into(), 4),
+        ("--open-files-max", limits.open_files_max.into(), 16),
+    ] {
+        if value != 0 && value < min {
+            return Err(SettingsError::TooLow { flag, min, value });
+        }
+    }
+    Ok(())
 }
 
 fn seconds(flag: &'static str, value: f64) -> Result<Duration, SettingsError> {
@@ -208,5 +238,49 @@ fn default_data_dir() -> PathBuf {
     match std::env::var_os("NOMAD_ALLOC_DIR") {
         Some(dir) => PathBuf::from(dir).join("data"),
         None => PathBuf::from("/data"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn settings(args: &[&str]) -> Result<Settings, SettingsError> {
+        let line = ["server"].iter().chain(args);
+        Settings::new(Line::try_parse_from(line).unwrap().options, None)
+    }
+
+    #[test]
+    fn limits_are_none_or_suffice_for_a_command() {
+        for (flag, min) in
+            [("--memory-bytes-max", 16_u64 << 20), ("--processes-max", 4), ("--open-files-max", 16)]
+        {
+            for value in [0, min, min + 1] {
+                let taken = settings(&[flag, &value.to_string()]);
+                assert!(taken.is_ok(), "{flag} {value}: {taken:?}");
+            }
+            for value in [1, min - 1] {
+                let error = settings(&[flag, &value.to_string()]).unwrap_err().to_string();
+                assert!(error.contains(flag) && error.contains(&min.to_string()), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_data_directory_that_slots_are_shown_is_refused_with_a_hint() {
+        let error = settings(&["--data-dir", "/usr/local/none-such"]);
+        assert!(matches!(error, Err(SettingsError::Shown { .. })), "{error:?}");
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("`/usr/local/none-such` and `/usr`"), "{error}");
+        assert!(error.contains("\nhint: "), "{error}");
+        let error = settings(&["--data-dir", "/tmp/none-such", "--expose", "/tmp"]);
+        assert!(matches!(error, Err(SettingsError::Shown { .. })), "{error:?}");
     }
 }

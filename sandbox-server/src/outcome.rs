@@ -160,6 +160,11 @@ impl Outcome {
         }
     }
 
+    /// The kernel took the slot's init for it: there is nobody to say more.
+    pub(crate) fn out_of_memory(network: Network) -> Self {
+        Self::cut_short(Ended::Oom, CausedBy::Policy, OOM, network)
+    }
+
     pub(crate) fn success(&self) -> bool {
         self.ended == Ended::Exited && self.exit_code == Some(0)
     }

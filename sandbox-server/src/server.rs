@@ -104,6 +104,8 @@ impl Ground {
                 fs::set_permissions(path, fs::Permissions::from_mode(0o711)).map_err(fault)?;
             }
         }
+        // Of a server that was killed here before this one.
+        cgroup::remove_recorded(&dir.join(CGROUPS));
         let cgroups = Cgroups::detect(settings.container.as_str());
         cgroups.record(&dir.join(CGROUPS)).map_err(fault)?;
         Ok(Self {

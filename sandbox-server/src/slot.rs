@@ -44,7 +44,8 @@ pub(crate) type News = broadcast::Sender<FromContainer>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct View {
     pub(crate) executing: Option<ExecutionId>,
-    pub(crate) busy: bool,
+    /// Calls that run or wait.
+    pub(crate) queued: usize,
     pub(crate) clean: bool,
 }
 
@@ -75,7 +76,7 @@ impl Slot {
         let gate = self.gate();
         View {
             executing: gate.executing.clone(),
-            busy: gate.queued > 0,
+            queued: gate.queued,
             clean: !matches!(gate.phase, Phase::Dirty(_)),
         }
     }
@@ -190,6 +191,9 @@ impl Slot {
             // whoever has come since.
             return Ok(());
         }
+        if self.gate().closed {
+            return Err("the server is shutting down".to_owned());
+        }
         let renewed = works.renew().await;
         let mut gate = self.gate();
         match renewed {
@@ -231,6 +235,7 @@ impl Slot {
         {
             let mut gate = self.gate();
             gate.phase = Phase::Dirty("the server is shutting down".to_owned());
+            gate.closed = true;
             gate.stop.stop(CausedBy::Infra);
         }
         let mut works = self.turn.lock().await;

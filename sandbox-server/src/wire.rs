@@ -50,6 +50,8 @@ pub(crate) struct Done {
     pub(crate) max_rss_bytes: u64,
     /// As many processes as the slot may have were there when the command ended.
     pub(crate) processes_full: bool,
+    /// Nothing of the slot runs any more.
+    pub(crate) quiet: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,6 +81,7 @@ pub(crate) struct Captured {
 
 impl Captured {
     pub(crate) fn cut_bytes(&self) -> u64 {
-        self.bytes - (self.head.len() + self.tail.len()) as u64
+        // What an init says need not add up.
+        self.bytes.saturating_sub((self.head.len() + self.tail.len()) as u64)
     }
 }

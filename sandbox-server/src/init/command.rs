@@ -1,6 +1,7 @@
 //! Starting one command: what costs time is done beforehand, and the rest without a copy of memory.
 #![expect(unsafe_code, reason = "a vfork by hand, so that steps fit between it and the exec")]
 
+use super::Victims;
 use crate::isolate::{Birth, Identity, PATH, Step, WallError, seccomp, sys};
 use rustix::{
     fd::{AsFd, AsRawFd},
@@ -32,6 +33,7 @@ pub(super) struct Walls {
     /// Of the slot. Where it is off, the slot's own walls see to it, and keep loopback if they can.
     network: Network,
     stack: Vec<u128>,
+    victims: Option<Victims>,
 }
 
 /// A command that runs.
@@ -64,7 +66,13 @@ impl Walls {
             network: birth.network,
             no_network: seccomp::no_network().step("compile a seccomp filter")?,
             stack: vec![0; STACK_BYTES / size_of::<u128>()],
+            victims: None,
         })
+    }
+
+    pub(super) fn with_victims(mut self, victims: Victims) -> Self {
+        self.victims = Some(victims);
+        self
     }
 
     pub(super) fn has_shell(&self) -> bool {
@@ -78,7 +86,8 @@ impl Walls {
             rustix::fs::fcntl_setfl(ours, OFlags::NONBLOCK)?;
         }
         let shell = self.shell.as_deref().ok_or(io::ErrorKind::NotFound)?;
-        let argv = [shell.as_ptr(), c"-c".as_ptr(), command.as_ptr(), ptr::null()];
+        // `--`: a command may begin with a dash.
+        let argv = [shell.as_ptr(), c"-c".as_ptr(), c"--".as_ptr(), command.as_ptr(), ptr::null()];
         let envp: Vec<_> =
             self.environment.iter().map(|it| it.as_ptr()).chain([ptr::null()]).collect();
         let mut plan = Plan {
@@ -95,7 +104,14 @@ impl Walls {
                 .then_some(&self.no_network),
             errno: 0,
         };
-        let pid = vfork_into(&mut self.stack, &mut plan)?;
+        if let Some(victims) = &self.victims {
+            victims.mark(true);
+        }
+        let pid = vfork_into(&mut self.stack, &mut plan);
+        if let Some(victims) = &self.victims {
+            victims.mark(false);
+        }
+        let pid = pid?;
         match plan.errno {
             0 => Ok(Started { pid, stdout, stderr }),
             errno => Err(io::Error::from_raw_os_error(errno)),

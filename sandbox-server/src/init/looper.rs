@@ -1,6 +1,10 @@
 //! The one loop of a slot-init.
 
-use super::{capture::Capture, command::Walls, tree};
+use super::{
+    capture::Capture,
+    command::{Started, Walls},
+    tree,
+};
 use crate::{
     isolate::{Birth, sys},
     wire::{Captured, Done, End, FRAME_BYTES_MAX, FromInit, Run, ToInit},
@@ -10,10 +14,10 @@ use rustix::{
     fd::AsFd,
     net::{RecvFlags, SendFlags, recv, send},
 };
-use slotmux_protocol::{CallLimits, Decoder, encode};
+use slotmux_protocol::{CallLimits, Decoder, Network, encode};
 use std::{
     collections::VecDeque,
-    ffi::CString,
+    ffi::{CStr, CString},
     io,
     os::{fd::OwnedFd, unix::net::UnixStream},
     time::Duration,
@@ -43,7 +47,7 @@ pub(super) fn serve(server: UnixStream, birth: &Birth, walls: Walls) -> io::Resu
     };
     let result = init.turn_until_closed();
     init.kill_until_gone();
-    result
+    if no_children_left() { result } else { Err(io::ErrorKind::ResourceBusy.into()) }
 }
 
 struct Looper<'a> {
@@ -166,10 +170,11 @@ impl Looper<'_> {
     fn run(&mut self, run: Run) -> io::Result<()> {
         let limits = run.limits;
         let started = now();
+        let network = run.network;
         let refused = match CString::new(run.command) {
             Ok(_) if !self.walls.has_shell() => End::NoShell,
             Err(_nul) => End::NotStarted(libc::EINVAL),
-            Ok(command) => match self.walls.start(&command, run.network) {
+            Ok(command) => match self.start(&command, network) {
                 Ok(process) => {
                     let capture = || {
                         Capture::new(limits.head_bytes_max as usize, limits.tail_bytes_max as usize)
@@ -190,6 +195,18 @@ impl Looper<'_> {
             },
         };
         self.tell(Done::refused(run.seq, refused))
+    }
+
+    /// Pipes that background processes hold may take all descriptors there are: the oldest go.
+    fn start(&mut self, command: &CStr, network: Network) -> io::Result<Started> {
+        loop {
+            match self.walls.start(command, network) {
+                Err(error)
+                    if error.raw_os_error() == Some(libc::EMFILE)
+                        && self.abandoned.pop_front().is_some() => {}
+                other => return other,
+            }
+        }
     }
 
     fn read_output(&mut self, ready: &Ready) {
@@ -351,6 +368,7 @@ impl Running {
             system_us: usage.map_or(0, |it| time_us(it.ru_stime)),
             max_rss_bytes: usage.map_or(0, |it| it.ru_maxrss.unsigned_abs() * 1_024),
             processes_full,
+            quiet: no_children_left(),
         }
     }
 }
@@ -367,6 +385,7 @@ impl Done {
             system_us: 0,
             max_rss_bytes: 0,
             processes_full: false,
+            quiet: false,
         }
     }
 }

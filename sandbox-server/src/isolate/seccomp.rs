@@ -86,10 +86,23 @@ const ABSENT: &[libc::c_long] = &[
     libc::SYS_memfd_secret,
 ];
 
-/// Families that a slot may open sockets of.
-const FAMILIES_ON: &[libc::c_int] =
+/// Families that a slot may open sockets of; pairs of connected Unix sockets are not asked about.
+const FAMILIES_ON: &[libc::c_int] = &[libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+/// A Unix socket is reached by its path, past Landlock: only with a root of its own.
+const FAMILIES_OWN_ROOT: &[libc::c_int] =
     &[libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
-const FAMILIES_OFF: &[libc::c_int] = &[libc::AF_UNIX];
+const FAMILIES_OWN_ROOT_OFF: &[libc::c_int] = &[libc::AF_UNIX];
+const FAMILIES_OFF: &[libc::c_int] = &[];
+
+/// Calls that change how another process is scheduled, and the argument that names it (0: itself).
+const SCHEDULING: &[(libc::c_long, u8)] = &[
+    (libc::SYS_ioprio_set, 1),
+    (libc::SYS_sched_setaffinity, 0),
+    (libc::SYS_sched_setattr, 0),
+    (libc::SYS_sched_setparam, 0),
+    (libc::SYS_sched_setscheduler, 0),
+    (libc::SYS_setpriority, 1),
+];
 
 /// What namespaces do for a slot, and filters have to where there are none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,23 +113,28 @@ pub(crate) enum Namespaced {
 
 /// The walls of a slot: two programs, each installed after the other.
 pub(crate) fn slot_filters(namespaced: Namespaced) -> io::Result<Vec<BpfProgram>> {
-    let (sockets, lasting) = match namespaced {
-        Namespaced::Yes => (Network::On, &[][..]),
-        Namespaced::No(network) => (network, LASTING),
+    let (families, lasting, scheduling) = match namespaced {
+        Namespaced::Yes => (FAMILIES_OWN_ROOT, &[][..], &[][..]),
+        Namespaced::No(Network::On) => (FAMILIES_ON, LASTING, SCHEDULING),
+        Namespaced::No(Network::Off) => (FAMILIES_OFF, LASTING, SCHEDULING),
     };
     let numbers = REFUSED.iter().chain(REFUSED_HERE).chain(lasting);
     let mut refused: Rules = numbers.map(|nr| (*nr, vec![])).collect();
+    for (number, argument) in scheduling {
+        refused.insert(*number, vec![rule(vec![not_zero(*argument)?])?]);
+    }
     refused.insert(libc::SYS_clone, namespaces_of_clone()?);
     refused.insert(libc::SYS_ioctl, terminal_injection()?);
     refused.insert(libc::SYS_prlimit64, vec![rule(vec![not_zero(0)?])?]);
-    refused.insert(libc::SYS_socket, vec![other_families(sockets)?]);
+    refused.insert(libc::SYS_socket, other_families(families)?);
     let absent: Rules = ABSENT.iter().map(|nr| (*nr, vec![])).collect();
     Ok(vec![compile(refused, EPERM)?, compile(absent, ENOSYS)?])
 }
 
-/// For one call without network in a slot that has one.
+/// For one call without network in a slot that has one. What else is refused stays so.
 pub(crate) fn no_network() -> io::Result<BpfProgram> {
-    compile(Rules::from([(libc::SYS_socket, vec![other_families(Network::Off)?])]), EPERM)
+    let sockets = other_families(FAMILIES_OWN_ROOT_OFF)?;
+    compile(Rules::from([(libc::SYS_socket, sockets)]), EPERM)
 }
 
 /// `clone` with any namespace flag.
@@ -149,11 +167,11 @@ fn terminal_injection() -> io::Result<Vec<SeccompRule>> {
         .collect()
 }
 
-fn other_families(network: Network) -> io::Result<SeccompRule> {
-    let allowed = match network {
-        Network::On => FAMILIES_ON,
-        Network::Off => FAMILIES_OFF,
-    };
+/// Without any rule a call is refused whatever its arguments.
+fn other_families(allowed: &[libc::c_int]) -> io::Result<Vec<SeccompRule>> {
+    if allowed.is_empty() {
+        return Ok(Vec::new());
+    }
     let conditions = allowed
         .iter()
         .map(|family| {
@@ -165,7 +183,7 @@ fn other_families(network: Network) -> io::Result<SeccompRule> {
             )
         })
         .collect::<io::Result<_>>()?;
-    rule(conditions)
+    Ok(vec![rule(conditions)?])
 }
 
 fn not_zero(arg: u8) -> io::Result<SeccompCondition> {

@@ -64,20 +64,20 @@ impl Zygote {
     /// Has a slot-init forked. Blocks for as long as a fork takes.
     pub(crate) fn bear(&self, birth: &Birth) -> Result<Newborn, WallError> {
         let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
-        let born = match process.take() {
-            Some(alive) => alive,
-            None => Process::start().step("start the zygote")?,
-        };
-        match born.ask(birth) {
-            Ok(newborn) => {
-                *process = Some(born);
-                newborn.step("fork a slot-init")
-            }
-            Err(lost) => {
-                born.end();
-                Err(lost).step("ask the zygote")
+        if let Some(alive) = process.take() {
+            match alive.ask(birth) {
+                Ok(newborn) => {
+                    *process = Some(alive);
+                    return newborn.step("fork a slot-init");
+                }
+                // It was killed, then; a new one does as well.
+                Err(_lost) => alive.end(),
             }
         }
+        let fresh = Process::start().step("start the zygote")?;
+        let newborn = fresh.ask(birth).step("ask the zygote")?;
+        *process = Some(fresh);
+        newborn.step("fork a slot-init")
     }
 
     /// Ends and reaps it. The slot-inits that it forked are not its children, and live on.

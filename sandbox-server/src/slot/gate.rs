@@ -14,6 +14,8 @@ pub(super) struct Gate {
     pub(super) phase: Phase,
     /// A client without a lease has made calls since the slot was emptied.
     pub(super) used: bool,
+    /// For good: the server is ending.
+    pub(super) closed: bool,
     /// Counts the times that the slot was shut: what began before is of no account after.
     pub(super) round: u64,
     pub(super) stop: Stop,
@@ -44,6 +46,7 @@ impl Gate {
             fence: Epoch(0),
             phase: Phase::Dirty("the slot is being prepared".to_owned()),
             used: false,
+            closed: false,
             round: 0,
             stop: Stop::default(),
             executions: Executions::new(limits.clone()),

@@ -3,7 +3,7 @@
 use super::process::{InitError, InitProcess, KillSwitch};
 use crate::{
     cgroup::SlotCgroup,
-    files::Workspace,
+    files::{FileError, Workspace},
     isolate::{Birth, Identity, zygote::Zygote},
     outcome::{Outcome, Pressure},
     stop::Stop,
@@ -22,7 +22,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::time::sleep;
+use tokio::{task::spawn_blocking, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 /// How long ended processes may stay in their cgroup.
@@ -51,29 +51,33 @@ pub(crate) struct Works {
     init: Option<InitProcess>,
     /// The init went away, and nobody knows what it has left.
     lost: bool,
-    workspace: Option<Workspace>,
+    workspace: Option<Arc<Workspace>>,
+    /// Nothing runs in the slot that could hold up who works with its files.
+    quiet: bool,
 }
 
 impl Works {
     /// Not yet usable: [`Works::renew`] makes it so.
     pub(crate) fn new(zygote: Arc<Zygote>, trash: Trash, birth: Birth, cgroup: SlotCgroup) -> Self {
-        Self { zygote, trash, birth, cgroup, init: None, lost: false, workspace: None }
+        Self { zygote, trash, birth, cgroup, init: None, lost: false, workspace: None, quiet: true }
     }
 
     /// Ends all processes of the slot, throws all of its files away, starts it anew, empty.
     pub(crate) async fn renew(&mut self) -> Result<KillSwitch, RenewError> {
         self.end().await?;
         self.workspace = None;
-        self.empty().map_err(RenewError::Empty)?;
+        if let Err(error) = self.empty() {
+            self.empty_when_settled(error).await.map_err(RenewError::Empty)?;
+        }
         let max = self.birth.limits.file_bytes_max;
         let workspace = Workspace::open(&self.birth.workspace(), self.birth.identity, max)
             .map_err(|errno| RenewError::Empty(errno.into()))?;
         let switch = self.start().await?;
-        self.workspace = Some(workspace);
+        self.workspace = Some(Arc::new(workspace));
+        self.quiet = true;
         Ok(switch)
     }
 
-    /// A new init for the files that are there: the old one was lost, not the lease.
     async fn start(&mut self) -> Result<KillSwitch, RenewError> {
         let cgroup = &self.cgroup;
         let init = InitProcess::start(&self.zygote, self.birth.clone(), |pid| cgroup.add(pid))
@@ -125,6 +129,17 @@ impl Works {
         Err(RenewError::Survivors)
     }
 
+    /// A full disk may be full of what is being thrown away.
+    async fn empty_when_settled(&self, error: io::Error) -> io::Result<()> {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        if !matches!(error.kind(), StorageFull | QuotaExceeded) {
+            return Err(error);
+        }
+        let trash = self.trash.clone();
+        spawn_blocking(move || trash.settle()).await.map_err(io::Error::other)??;
+        self.empty()
+    }
+
     fn empty(&self) -> io::Result<()> {
         let dir = &self.birth.slot_dir;
         for path in [self.birth.workspace(), self.birth.tmp()] {
@@ -145,26 +160,32 @@ impl Works {
             ToolCall::Bash(BashArgs { command }) => {
                 self.bash(command.clone(), limits, network, stop).await
             }
-            ToolCall::ReadFile(ReadFileArgs { path }) => {
-                let content = self.workspace()?.read(path);
-                let text = content.map(|it| match String::from_utf8(it) {
-                    Ok(text) => text,
-                    Err(other) => String::from_utf8_lossy(other.as_bytes()).into_owned(),
-                });
-                Ok(Outcome::of_file(text, network))
-            }
-            ToolCall::WriteFile(WriteFileArgs { path, content }) => {
-                let written = self.workspace()?.write(path, content.as_bytes());
-                let text = written.map(|()| format!("Wrote {} bytes to {path}", content.len()));
-                Ok(Outcome::of_file(text, network))
-            }
+            ToolCall::ReadFile(args) => self.file(args, read_file, network).await,
+            ToolCall::WriteFile(args) => self.file(args, write_file, network).await,
         }
     }
 
-    fn workspace(&self) -> Result<&Workspace, Problem> {
-        self.workspace
-            .as_ref()
-            .ok_or_else(|| Problem::new(Code::SlotBroken, "the slot has no workspace"))
+    /// In page caches and quiet slots a file takes microseconds, which is less than to hand it to
+    /// another thread. But a slot's own processes can keep a file locked for seconds, and must not
+    /// keep the runtime with it.
+    async fn file<A: Clone + Send + 'static>(
+        &self,
+        args: &A,
+        tool: fn(&Workspace, &A) -> Result<String, FileError>,
+        network: Network,
+    ) -> Result<Outcome, Problem> {
+        let Some(workspace) = &self.workspace else {
+            return Err(Problem::new(Code::SlotBroken, "the slot has no workspace"));
+        };
+        let result = if self.quiet {
+            tool(workspace, args)
+        } else {
+            let (workspace, args) = (Arc::clone(workspace), args.clone());
+            spawn_blocking(move || tool(&workspace, &args))
+                .await
+                .map_err(|_panic| Problem::new(Code::Internal, "the tool failed; see the log"))?
+        };
+        Ok(Outcome::of_file(result, network))
     }
 
     async fn bash(
@@ -174,14 +195,15 @@ impl Works {
         network: Network,
         stop: &Stop,
     ) -> Result<Outcome, Problem> {
-        let Some(init) = &mut self.init else {
+        let Some(init) = self.init.as_mut().filter(|_| !self.lost) else {
             return Err(Problem::new(Code::SlotBroken, "the slot has no processes"));
         };
+        self.quiet = false;
         let oom_kills = self.cgroup.oom_kills();
         self.cgroup.reset_peak();
         let done = init.run(command, limits, network, stop.token()).await;
         let pressure = Pressure {
-            oom_kills: self.cgroup.oom_kills() - oom_kills,
+            oom_kills: self.cgroup.oom_kills().saturating_sub(oom_kills),
             memory_peak_bytes: self.cgroup.peak_bytes(),
         };
         match done {
@@ -190,12 +212,16 @@ impl Works {
                 "there is neither bash nor sh in the container; install bash in its image",
             )),
             Ok(done) => {
+                self.quiet = done.quiet;
                 Ok(Outcome::of_command(done, pressure, limits.timeout_ms, stop.by(), network))
             }
             Err(error) => {
-                // Its memory of the call is gone with it; nobody knows how far the command came.
-                self.init = None;
+                // Its memory of the call is gone with it; nobody knows how far the command came. It
+                // is kept: who ends the slot has to wait until all that it held is gone.
                 self.lost = true;
+                if pressure.oom_kills > 0 && !stop.is_stopped() {
+                    return Ok(Outcome::out_of_memory(network));
+                }
                 Ok(stop.outcome_of_lost(&error, network))
             }
         }
@@ -221,8 +247,21 @@ impl Works {
 
     /// Whether a lost init left the slot without one.
     pub(crate) fn is_broken(&self) -> bool {
-        self.init.is_none()
+        self.lost || self.init.is_none()
     }
+}
+
+fn read_file(workspace: &Workspace, args: &ReadFileArgs) -> Result<String, FileError> {
+    let content = workspace.read(&args.path)?;
+    Ok(match String::from_utf8(content) {
+        Ok(text) => text,
+        Err(other) => String::from_utf8_lossy(other.as_bytes()).into_owned(),
+    })
+}
+
+fn write_file(workspace: &Workspace, args: &WriteFileArgs) -> Result<String, FileError> {
+    workspace.write(&args.path, args.content.as_bytes())?;
+    Ok(format!("Wrote {} bytes to {}", args.content.len(), args.path))
 }
 
 fn make_dir(path: &Path, mode: u32, owner: Option<Identity>) -> io::Result<()> {

@@ -20,6 +20,7 @@ pub(crate) struct Link {
     /// The other side's words when it closed the link.
     pub(crate) closed_because: Option<String>,
     next_call: u64,
+    early: Vec<(CallId, ToolResult)>,
 }
 
 impl Link {
@@ -38,7 +39,7 @@ impl Link {
             .await
             .map_err(|error| error.to_string())?;
         let decoder = Decoder::new(64 << 20);
-        Ok(Self { socket, decoder, closed_because: None, next_call: 1_000_000 })
+        Ok(Self { socket, decoder, closed_because: None, next_call: 1_000_000, early: Vec::new() })
     }
 
     /// Linked, with every slot open for epoch 1.
@@ -146,6 +147,17 @@ impl Link {
     ) {
         let call = call_of(&format!("execution-{call}"), call, slot, epoch, command, limits);
         self.send(ToContainer::Call(Box::new(call))).await;
+    }
+
+    /// Of one call; results of one slot may overtake one another on their way.
+    pub(crate) async fn done_of(&mut self, call: u64) -> ToolResult {
+        loop {
+            if let Some(at) = self.early.iter().position(|it| it.0 == CallId(call)) {
+                return self.early.remove(at).1;
+            }
+            let done = self.done().await;
+            self.early.push(done);
+        }
     }
 
     pub(crate) async fn done(&mut self) -> (CallId, ToolResult) {

@@ -140,6 +140,10 @@ async fn wrong_arguments_end_it_with_2_and_say_which() {
         (&["--expose", "/no/such/directory"], "/no/such/directory"),
         (&["--expose", "usr"], "absolute"),
         (&["--container", ""], "--container"),
+        (&["--memory-bytes-max", "1000000"], "--memory-bytes-max"),
+        (&["--processes-max", "3"], "--processes-max"),
+        (&["--open-files-max", "15"], "--open-files-max"),
+        (&["--expose", "/"], "shown to every slot"),
         (&["--host", "localhost"], "--host"),
         (&["--no-such-flag"], "--no-such-flag"),
         (&["--host", "0.0.0.0"], "SLOTMUX_CONTAINER_TOKEN"),
@@ -157,6 +161,25 @@ async fn wrong_arguments_end_it_with_2_and_say_which() {
         assert_eq!(output.status.code(), Some(2), "{args:?}: {error}");
         assert!(error.contains(text), "{args:?}: {error}");
         assert!(!dir.path().join("data").exists(), "{args:?} left files");
+    }
+}
+
+#[tokio::test]
+async fn a_data_directory_within_what_slots_are_shown_is_refused() {
+    let home = home(&ANY);
+    let link = home.path().join("link");
+    std::os::unix::fs::symlink("/opt", &link).unwrap();
+    let linked = link.join("none-such").display().to_string();
+    for dir in ["/usr/local/none-such", "/opt/none-such", "/etc", "/", &linked] {
+        let output = command(home.path(), &ANY)
+            .args(["--port", "0", "--data-dir", dir])
+            .stderr(std::process::Stdio::piped())
+            .output()
+            .unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{dir}: {error}");
+        assert!(error.contains("shown to every slot") && error.contains("hint: "), "{error}");
+        assert!(!dir.contains("none-such") || !fs::exists(dir).unwrap(), "{dir} was made");
     }
 }
 

@@ -14,6 +14,9 @@ scenarios! {
         a_file_over_its_limit_is_cut_there,
         files_and_core_dumps_have_the_limits_that_were_set,
     ]
+    in_namespaces: [
+        memory_that_files_take_is_the_policys_oom_and_goes_with_a_reset,
+    ]
 }
 
 const MIB: u32 = 1 << 20;
@@ -41,6 +44,26 @@ async fn memory_of_many_processes_is_counted_together(rung: &'static Rung) {
         { head -c 30M /dev/zero; sleep 1; } | tail > /dev/null & done; wait; exit 1";
     let result = server.bash_within(0, command, 15.0).await;
     assert_eq!(result.metadata["ended"], "oom", "{result:?}");
+}
+
+async fn memory_that_files_take_is_the_policys_oom_and_goes_with_a_reset(rung: &'static Rung) {
+    let args = ["--memory-bytes-max", "67108864", "--tmp-bytes-max", "268435456"];
+    let server = Server::with(rung, Setup { args: &args, ..Setup::default() });
+    if server.get("/health").await["limits_by"]["memory"] == "supervision" {
+        println!("skipped: there is no cgroup that counts files in memory");
+        return;
+    }
+    for path in ["$TMPDIR/x", "/dev/shm/x"] {
+        let result = server.bash_within(0, &format!("cat /dev/zero > {path}"), 15.0).await;
+        assert_eq!(result.metadata["ended"], "oom", "{path}: {result:?}");
+        assert_eq!(result.metadata["caused_by"], "policy", "{path}: {result:?}");
+        assert!(server.reset(0).await.success);
+        assert_eq!(
+            server.output(0, "ls /tmp /dev/shm | grep x; echo $(echo works)").await,
+            "works"
+        );
+    }
+    assert_eq!(server.output(1, "echo works").await, "works");
 }
 
 async fn a_fork_bomb_leaves_others_their_processes(rung: &'static Rung) {

@@ -60,29 +60,28 @@ async fn results_come_as_each_call_finishes(rung: &'static Rung) {
     let (call, result) = link.done().await;
     assert_eq!((call, &*result.output), (CallId(3), "fast\n"));
     fs::write(server.workspace(0).join("go"), "").unwrap();
-    let (call, result) = link.done().await;
-    assert_eq!((call, &*result.output), (CallId(1), "slow\n"));
-    let (call, result) = link.done().await;
-    assert_eq!((call, &*result.output), (CallId(2), "after\n"));
+    assert_eq!(link.done_of(1).await.output, "slow\n");
+    assert_eq!(link.done_of(2).await.output, "after\n");
 }
 
 async fn a_cancelled_call_ends_with_all_it_started(rung: &'static Rung) {
     let server = Server::start(rung);
     let mut link = Link::leased(&server, 1).await;
     let mark = mark();
-    let command =
-        format!("trap '' TERM; (setsid sleep 3000.{mark} &); echo partial; sleep 3000.{mark}; :");
+    let command = format!(
+        "trap '' TERM; (setsid sleep 3000.{mark} &); echo partial; > begun; sleep 3000.{mark}; :"
+    );
     link.call(1, 0, 1, &command).await;
     link.call(2, 0, 1, "echo next").await;
-    until("it runs", || marked(&mark).len() == 3).await;
+    let begun = server.workspace(0).join("begun");
+    until("it runs", || begun.exists() && marked(&mark).len() == 3).await;
     link.send(ToContainer::Cancel { call: CallId(99) }).await;
     link.send(ToContainer::Cancel { call: CallId(1) }).await;
-    let (call, result) = link.done().await;
-    assert_eq!(call, CallId(1));
+    let result = link.done_of(1).await;
     assert_eq!((result.ended, result.caused_by), (Ended::Cancelled, CausedBy::Client));
     assert_eq!(result.output, "partial\n");
     assert_eq!(marked(&mark), [0; 0]);
-    assert_eq!(link.done().await.1.output, "next\n");
+    assert_eq!(link.done_of(2).await.output, "next\n");
     // One that waits never begins.
     link.call(3, 0, 1, "while [ ! -e go ]; do sleep 0.01; done").await;
     link.call(4, 0, 1, "touch ran").await;

@@ -1,9 +1,13 @@
 //! The server as its clients, its slots and the machine see it, on each rung that there is.
 
 #[cfg(test)]
+mod crowd;
+#[cfg(test)]
 mod dial;
 #[cfg(test)]
 mod files;
+#[cfg(test)]
+mod hard_resets;
 #[cfg(test)]
 mod host;
 #[cfg(test)]

@@ -16,6 +16,7 @@ scenarios! {
         a_hundred_megabytes_are_cut_and_not_waited_for_in_memory,
         nothing_comes_from_stdin,
         a_command_that_cannot_be_started_is_answered,
+        a_command_is_a_command_whatever_it_begins_with,
         commands_begin_in_an_empty_workspace_that_is_their_home,
     ]
 }
@@ -85,6 +86,17 @@ async fn a_hundred_megabytes_are_cut_and_not_waited_for_in_memory(rung: &'static
 async fn nothing_comes_from_stdin(rung: &'static Rung) {
     let server = Server::start(rung);
     assert_eq!(server.output(0, "cat; read -r line || echo end").await, "end");
+}
+
+async fn a_command_is_a_command_whatever_it_begins_with(rung: &'static Rung) {
+    let server = Server::start(rung);
+    for command in ["--version", "-x", "+x", "-c 'echo option'", "--", "-", "--help; exit 127"] {
+        let result = server.bash(0, command).await;
+        assert_eq!(result.metadata["exit_code"], 127, "{command}: {result:?}");
+        assert!(!result.success, "{command}: {result:?}");
+    }
+    let result = server.bash(0, "-x; echo works").await;
+    assert!(result.success && result.output.starts_with("works"), "{result:?}");
 }
 
 async fn a_command_that_cannot_be_started_is_answered(rung: &'static Rung) {

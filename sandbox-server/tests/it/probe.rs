@@ -15,18 +15,51 @@ fn in_a_slot() {
     let args = std::env::var("PROBE_ARGS").unwrap_or_default();
     let args: Vec<_> = args.split_whitespace().collect();
     let faults = match &*name {
+        "deep" => deep(&args),
         "flip" => flip(&args),
         "abstract_connect" => sockets::abstract_connect(&args),
         "abstract_listen" => sockets::abstract_listen(&args),
+        "lease" => lease(&args),
         "lasting" => lasting(&args),
         "lasting_left" => lasting_left(&args),
         "loopback" => sockets::loopback(),
         "no_network" => sockets::no_network(&args),
         "outsiders" => processes::outsiders(&args),
         "refused_calls" => processes::refused_calls(),
+        "scheduling" => processes::scheduling(),
+        "unix_refused" => sockets::unix_refused(),
+        "unix_works" => sockets::unix_works(),
         other => vec![format!("there is no probe {other}")],
     };
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// Makes directories in one another, as many as it is told.
+fn deep(args: &[&str]) -> Vec<String> {
+    for level in 0..args[0].parse::<u32>().unwrap() {
+        if let Err(error) = fs::create_dir("d").and_then(|()| std::env::set_current_dir("d")) {
+            return vec![format!("level {level}: {error}")];
+        }
+    }
+    fs::write("leaf", "x").unwrap();
+    Vec::new()
+}
+
+/// Takes a lease on a file and does not hear that others want it.
+#[expect(unsafe_code, reason = "no library of ours knows leases")]
+fn lease(args: &[&str]) -> Vec<String> {
+    use std::os::fd::AsRawFd as _;
+    let file = fs::File::create(args[0]).unwrap();
+    // SAFETY: no handler is installed.
+    unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) };
+    // SAFETY: takes numbers.
+    if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) } < 0 {
+        println!("not leased: {}", std::io::Error::last_os_error());
+    }
+    fs::write("leased", "").unwrap();
+    loop {
+        std::thread::park();
+    }
 }
 
 /// Exchanges pairs of names for as long as it lives.

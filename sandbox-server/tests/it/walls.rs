@@ -24,9 +24,11 @@ scenarios! {
         the_system_cannot_be_written,
         no_process_outside_can_be_signalled_or_looked_into,
         calls_that_reach_past_the_slot_are_refused,
-        abstract_sockets_are_not_shared,
+        unix_sockets_are_for_slots_with_a_root_of_their_own,
+        a_process_schedules_itself_and_nobody_else,
     ]
     in_namespaces: [
+        abstract_sockets_are_not_shared,
         only_the_slots_own_processes_and_directories_are_there,
     ]
 }
@@ -199,6 +201,27 @@ async fn calls_that_reach_past_the_slot_are_refused(rung: &'static Rung) {
     for command in ["unshare -U true", "unshare -m true", "mount -t tmpfs x .", "chroot . true"] {
         let result = server.bash(0, command).await;
         assert!(!result.success, "{command}: {result:?}");
+    }
+}
+
+async fn unix_sockets_are_for_slots_with_a_root_of_their_own(rung: &'static Rung) {
+    let server = Server::with(rung, Setup { probe: true, ..Setup::default() });
+    let probe = if rung.is_namespaces() { "unix_works" } else { "unix_refused" };
+    let result = server.probe(0, probe, "").await;
+    assert!(result.success, "{result:?}");
+    let mut off = crate::http::bash(0, &server.probe_command(probe, ""));
+    off["args"]["allow_network"] = false.into();
+    assert!(server.reset(0).await.success);
+    let result = server.call(off).await;
+    assert!(result.success, "without network: {result:?}");
+}
+
+async fn a_process_schedules_itself_and_nobody_else(rung: &'static Rung) {
+    let server = Server::with(rung, Setup { probe: true, ..Setup::default() });
+    assert_eq!(server.output(0, "nice -n 5 echo works").await, "works");
+    if !rung.is_namespaces() {
+        let result = server.probe(0, "scheduling", "").await;
+        assert!(result.success, "{result:?}");
     }
 }
 

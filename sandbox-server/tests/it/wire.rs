@@ -1,9 +1,10 @@
 //! The atropos wire: what is answered to whom, and in which words.
 
 use crate::{
+    host::until_within,
     http::{bash, call},
     rung::ANY,
-    server::{Server, Setup},
+    server::{LIMIT, Server, Setup},
 };
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -171,17 +172,23 @@ async fn a_body_over_the_limit_is_refused_and_one_at_the_limit_is_not() {
 async fn too_many_waiting_calls_are_refused_one_by_one() {
     let server = Server::start(&ANY);
     let mut calls = vec![bash(0, "while [ ! -e go ]; do sleep 0.01; done; echo ran")];
-    calls.extend((0..300).map(|_| crate::http::read_file(0, "go")));
-    let (results, ()) = tokio::join!(server.batch(calls), async {
-        crate::host::until_within(crate::server::LIMIT, "it runs", async || {
-            server.is_executing(0).await
+    calls.extend((0..999).map(|_| crate::http::read_file(0, "go")));
+    let more = || server.batch((0..1_000).map(|_| crate::http::read_file(0, "go")).collect());
+    let rest = async {
+        until_within(LIMIT, "it runs", async || server.is_executing(0).await).await;
+        tokio::join!(more(), more(), async {
+            until_within(LIMIT, "the queue is full", async || {
+                server.get("/slots").await["slots"][0]["queued"] == 2_048
+            })
+            .await;
+            std::fs::write(server.workspace(0).join("go"), "now").unwrap();
         })
-        .await;
-        std::fs::write(server.workspace(0).join("go"), "now").unwrap();
-    });
-    let refused = results.iter().filter(|it| it.error.contains("wait in this slot")).count();
-    assert_eq!(refused, 301 - 256);
-    assert!(results[..256].iter().all(|it| it.success), "{:?}", results[0]);
+    };
+    let (first, (second, third, ())) = tokio::join!(server.batch(calls), rest);
+    let all = [first, second, third].concat();
+    let refused = all.iter().filter(|it| it.error.contains("wait in this slot")).count();
+    assert_eq!(refused, 3_000 - 2_048);
+    assert_eq!(all.iter().filter(|it| it.success).count(), 2_048, "{:?}", all[0]);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ fn ok(result: libc::c_long) -> bool {
 }
 
 /// No process of `args` can be touched. After `same-user`, what the kernel lets a user do to his
-/// processes whatever the walls is left out: count their descriptors, and make them nicer.
+/// processes whatever the walls is left out: count their descriptors.
 pub(super) fn outsiders(args: &[&str]) -> Vec<String> {
     let mut faults = Vec::new();
     let same_user = args.first() == Some(&"same-user");
@@ -46,7 +46,9 @@ pub(super) fn outsiders(args: &[&str]) -> Vec<String> {
         did("root directory", fs::read_dir(format!("/proc/{pid}/root/")).is_ok());
         did("score", fs::write(format!("/proc/{pid}/oom_score_adj"), "1000").is_ok());
         traced(pid, &mut did);
-        did("priority", !same_user && becomes_nicer(pid));
+        did("priority", becomes_nicer(pid));
+        did("affinity", is_placed(pid));
+        did("scheduler", is_scheduled(pid));
     }
     faults
 }
@@ -86,6 +88,47 @@ fn traced(pid: i32, did: &mut impl FnMut(&str, bool)) {
 fn becomes_nicer(pid: i32) -> bool {
     // SAFETY: takes numbers.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, pid.cast_unsigned(), 19) == 0 }
+}
+
+/// Where it is already: what is asked is whether it may be said.
+fn is_placed(pid: i32) -> bool {
+    // SAFETY: zero is a valid set; it outlives both calls.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::sched_getaffinity(0, size_of_val(&set), &raw mut set) == 0
+            && libc::sched_setaffinity(pid, size_of_val(&set), &raw const set) == 0
+    }
+}
+
+fn is_scheduled(pid: i32) -> bool {
+    let usual = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the parameters outlive the calls, the others take numbers.
+    unsafe {
+        libc::sched_setscheduler(pid, libc::SCHED_BATCH, &raw const usual) == 0
+            || libc::sched_setparam(pid, &raw const usual) == 0
+            || ok(libc::syscall(libc::SYS_ioprio_set, 1, pid, 3 << 13))
+    }
+}
+
+/// A process may change itself; neither all of its user, which others may share, nor its parent.
+pub(super) fn scheduling() -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut must = |what: &str, done: bool, is: bool| {
+        if done != is {
+            faults.push(format!("{what}: {}", if done { "done" } else { "refused" }));
+        }
+    };
+    must("affinity of itself", is_placed(0), true);
+    must("scheduler of itself", is_scheduled(0), true);
+    // SAFETY: these calls take numbers.
+    unsafe {
+        let own = libc::setpriority(libc::PRIO_PROCESS, 0, 5) == 0;
+        must("priority of itself", own, true);
+        must("priority of its user", libc::setpriority(libc::PRIO_USER, 0, 6) == 0, false);
+        let idle = 3 << 13;
+        must("disk of its user", ok(libc::syscall(libc::SYS_ioprio_set, 3, 0, idle)), false);
+    }
+    faults
 }
 
 /// Each of these must fail with EPERM or ENOSYS, and not for its arguments.

@@ -6,7 +6,7 @@ use std::{
     net::{TcpListener, TcpStream, UdpSocket},
     os::{
         linux::net::SocketAddrExt as _,
-        unix::net::{SocketAddr, UnixListener, UnixStream},
+        unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream},
     },
 };
 
@@ -52,4 +52,53 @@ pub(super) fn loopback() -> Vec<String> {
     let mut text = String::new();
     listener.accept().unwrap().0.read_to_string(&mut text).unwrap();
     if text == "hello" { Vec::new() } else { vec![format!("it said {text:?}")] }
+}
+
+/// No Unix socket that could reach a path; pairs, which reach one another, work.
+#[expect(unsafe_code, reason = "raw system calls are what is tried out")]
+pub(super) fn unix_refused() -> Vec<String> {
+    let mut faults = Vec::new();
+    for kind in [libc::SOCK_STREAM, libc::SOCK_DGRAM, libc::SOCK_SEQPACKET] {
+        // SAFETY: takes numbers.
+        let socket = unsafe { libc::socket(libc::AF_UNIX, kind | libc::SOCK_CLOEXEC, 0) };
+        if socket >= 0 {
+            faults.push(format!("a Unix socket of kind {kind} was made"));
+        }
+    }
+    if let Err(error) = pair() {
+        faults.push(format!("a pair does not work: {error}"));
+    }
+    // One of a pair of datagram sockets may send to any path.
+    if let Ok((one, _other)) = UnixDatagram::pair() {
+        let sent = one.send_to(b"x", "none-such");
+        faults.push(format!("a pair of datagram sockets was made: {sent:?}"));
+    }
+    faults
+}
+
+pub(super) fn unix_works() -> Vec<String> {
+    let by_path = || {
+        let listener = UnixListener::bind("socket")?;
+        let mut client = UnixStream::connect("socket")?;
+        client.write_all(b"hello")?;
+        drop(client);
+        let mut text = String::new();
+        listener.accept()?.0.read_to_string(&mut text)?;
+        UnixDatagram::unbound().map(|_| text)
+    };
+    let mut faults = Vec::new();
+    match by_path() {
+        Ok(text) if text == "hello" => {}
+        other => faults.push(format!("by its path: {other:?}")),
+    }
+    if let Err(error) = pair() {
+        faults.push(format!("a pair does not work: {error}"));
+    }
+    faults
+}
+
+fn pair() -> std::io::Result<()> {
+    let (mut one, mut other) = UnixStream::pair()?;
+    one.write_all(b"x")?;
+    other.read_exact(&mut [0])
 }
