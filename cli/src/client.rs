@@ -16,7 +16,7 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 
 /// What a pool may take beyond what the request itself asks for.
-const SLACK: Duration = Duration::from_secs(60);
+const SLACK: Duration = Duration::from_mins(1);
 
 /// What a call gets that names no time of its own.
 const DEFAULT_WAIT_S: u64 = 30;

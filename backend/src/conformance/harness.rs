@@ -6,9 +6,9 @@ use std::{collections::VecDeque, future::Future, time::Duration};
 use tokio::time::timeout;
 
 /// How long any single thing may take before the suite gives up.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_mins(1);
 
-const HOUR: Duration = Duration::from_secs(3_600);
+const HOUR: Duration = Duration::from_hours(1);
 
 /// A runtime under test. One harness, one fresh runtime.
 pub trait Harness {

@@ -158,7 +158,7 @@ fn processes_with(part: &str) -> usize {
 }
 
 fn until(holds: impl Fn() -> bool) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    let deadline = tokio::time::Instant::now() + Duration::from_mins(1);
     while !holds() {
         assert!(tokio::time::Instant::now() < deadline, "waited for too long");
         std::thread::yield_now();
