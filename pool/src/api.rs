@@ -81,7 +81,7 @@ impl Default for ApiSettings {
             token: None,
             limits: Limits::default(),
             atropos_wait: Duration::from_secs(30),
-            body_wait: Duration::from_secs(60),
+            body_wait: Duration::from_mins(1),
             closing: CancellationToken::new(),
         }
     }

@@ -66,7 +66,7 @@ impl PoolConfig {
             wait_default: Duration::from_secs(30),
             heartbeat: Duration::from_millis(500),
             dead_after: Duration::from_secs(5),
-            reset_timeout: Duration::from_secs(60),
+            reset_timeout: Duration::from_mins(1),
             stop_grace: Duration::from_secs(2),
             events_max: 16_384,
         }
@@ -133,14 +133,14 @@ impl ProfileConfig {
             containers_min: 0,
             containers_max,
             headroom_slots: 0,
-            lease_ttl: Duration::from_secs(300),
+            lease_ttl: Duration::from_mins(5),
             isolation_min: Isolation::Landlock,
             network: Network::Off,
             slot_limits: SlotLimits::default(),
-            container_lifetime: Duration::from_secs(24 * 3_600),
-            orphaned_after: Duration::from_secs(600),
-            cooldown: Duration::from_secs(60),
-            start_timeout: Duration::from_secs(60),
+            container_lifetime: Duration::from_hours(24),
+            orphaned_after: Duration::from_mins(10),
+            cooldown: Duration::from_mins(1),
+            start_timeout: Duration::from_mins(1),
             backoff_min: Duration::from_millis(250),
             backoff_max: Duration::from_secs(30),
         }
@@ -231,8 +231,7 @@ impl Faults {
     }
 
     fn span(&mut self, field: impl Into<String>, span: Duration) {
-        let is_fine =
-            (Duration::from_millis(1)..=Duration::from_secs(30 * 24 * 3_600)).contains(&span);
+        let is_fine = (Duration::from_millis(1)..=Duration::from_hours(30 * 24)).contains(&span);
         self.unless(is_fine, field, || "is between 1 ms and 30 days".into());
     }
 }

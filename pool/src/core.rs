@@ -28,12 +28,14 @@ mod event;
 mod fleet;
 mod grant;
 mod hash;
+mod index;
 mod lease;
 mod link;
 mod profile;
 mod recover;
 mod scale;
 mod slot;
+mod slots;
 #[cfg(test)]
 mod tests;
 mod timer;
@@ -47,15 +49,17 @@ pub use types::{
     Closing, ContainerKey, GoneKind, LeaseEnd, Millis, ProfileKey, Retry, Spot, WaiterId,
 };
 
-use acquire::{Trajectory, Waiter};
+use acquire::Waiter;
 use arena::Arena;
 use container::Container;
 use due::Due;
 use ended::Ended;
 use hash::NumberMap;
+use index::Index;
 use profile::Profile;
 use slotmux_protocol::{ContainerId, ProfileName, TrajectoryId, v1};
-use std::collections::HashMap;
+use slots::Slots;
+use std::{collections::HashMap, hash::RandomState};
 use timer::Timer;
 use types::At;
 
@@ -78,13 +82,22 @@ pub struct Core {
     settings: Settings,
     profiles: Vec<Profile>,
     containers: Arena<Container>,
+    slots: Slots,
     by_id: HashMap<ContainerId, ContainerKey>,
-    /// Where each lease is, by its epoch.
-    leases: NumberMap<At>,
+    /// Where leases are, by their epochs.
+    leases: Index,
     ended: Ended,
-    trajectories: HashMap<TrajectoryId, Trajectory>,
+    /// Where granted leases are, by their trajectories.
+    held: Index,
+    /// Trajectories are named by clients, who must not know which of them share a hash.
+    trajectory_hash: RandomState,
+    /// Which waiter is a trajectory's: at most one.
+    waiting: HashMap<TrajectoryId, u64>,
     waiters: NumberMap<Waiter>,
-    expiries: Due<u64>,
+    /// Of slots: at most one entry each, but for leases that were renewed for less.
+    expiries: Due<At>,
+    /// Of waiters.
+    deadlines: Due<u64>,
     timers: Due<Timer>,
     epochs: EpochCounter,
     next_ticket: u64,
@@ -189,10 +202,10 @@ impl Core {
 
     /// When the next [`Event::Tick`] has something to do.
     pub fn next_due(&self) -> Option<Millis> {
-        match (self.timers.next(), self.expiries.next()) {
-            (Some(timer), Some(expiry)) => Some(timer.min(expiry)),
-            (timer, expiry) => timer.or(expiry),
-        }
+        [self.timers.next(), self.deadlines.next(), self.expiries.next()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Gives what can be given, then adjusts the number of containers.

@@ -3,6 +3,9 @@
 //! Invariant: every request is answered, also when the actor has died; a request that is dropped
 //! half-way leaves nothing behind.
 
+#[cfg(test)]
+mod tests;
+
 use crate::{
     actor::{self, Clock, Mailbox, Order, Parts, Shell, WeakMailbox},
     api::Leases,
@@ -25,7 +28,7 @@ use tokio::sync::{Semaphore, broadcast, oneshot};
 use tokio_util::sync::CancellationToken;
 
 /// How long a shutdown waits for containers to end.
-const SHUTDOWN_MAX: Duration = Duration::from_secs(60);
+const SHUTDOWN_MAX: Duration = Duration::from_mins(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -60,24 +63,7 @@ impl Pool {
         config: PoolConfig,
         backend: Arc<dyn Backend>,
     ) -> Result<PoolHandle, StartError> {
-        let ready = Ready::new(config, backend).await?;
-        let Ready { parts, journal, facts } = ready;
-        let (inner, runtime) = (Inner::of(&parts), parts.runtime.clone());
-        let closed = inner.closed.clone();
-        // Kept apart, so that a journal that cannot start is told here.
-        let (late, news) = late_news();
-        let journal = journal.start(late)?;
-        let mailbox = actor::start_thread(
-            move |tell, home| {
-                news.set(Arc::clone(&tell));
-                runtime.spawn(read_facts(facts, tell.clone()));
-                Shell::new(parts, journal, tell, home)
-            },
-            closed,
-        );
-        let mailbox = mailbox.map_err(|source| StartError::Thread { source })?;
-        let mailbox = mailbox.await.map_err(|_| StartError::Ended)?;
-        Ok(inner.handle(mailbox))
+        Ready::new(config, backend).await?.start().await
     }
 
     /// The same in the `LocalSet` of this thread, so that tests own the clock.
@@ -86,22 +72,21 @@ impl Pool {
         config: PoolConfig,
         backend: Arc<dyn Backend>,
     ) -> Result<PoolHandle, StartError> {
-        let Ready { parts, journal, facts } = Ready::new(config, backend).await?;
-        let (inner, runtime) = (Inner::of(&parts), parts.runtime.clone());
-        let (late, news) = late_news();
-        let journal = journal.start(late)?;
-        let mailbox = actor::start(
-            move |tell, home| {
-                news.set(Arc::clone(&tell));
-                runtime.spawn(read_facts(facts, tell.clone()));
-                Shell::new(parts, journal, tell, home)
-            },
-            inner.closed.clone(),
-        );
-        Ok(inner.handle(mailbox))
+        Ready::new(config, backend).await?.start_here()
+    }
+
+    /// The same with a journal that tests have prepared.
+    #[cfg(test)]
+    pub(crate) async fn start_with(
+        config: PoolConfig,
+        backend: Arc<dyn Backend>,
+        journal: (ReadJournal, Recovered),
+    ) -> Result<PoolHandle, StartError> {
+        Ready::with(config, backend, journal).await?.start().await
     }
 }
 
+/// All that a pool needs, before anything runs.
 struct Ready {
     parts: Parts,
     journal: ReadJournal,
@@ -111,8 +96,16 @@ struct Ready {
 impl Ready {
     async fn new(config: PoolConfig, backend: Arc<dyn Backend>) -> Result<Self, StartError> {
         config.check().map_err(StartError::Config)?;
+        let journal = ReadJournal::open(&config.journal)?;
+        Self::with(config, backend, journal).await
+    }
+
+    async fn with(
+        config: PoolConfig,
+        backend: Arc<dyn Backend>,
+        (journal, recovered): (ReadJournal, Recovered),
+    ) -> Result<Self, StartError> {
         let clock = Clock::start();
-        let (journal, recovered): (ReadJournal, Recovered) = ReadJournal::open(&config.journal)?;
         // Facts before the list, so that none falls between them.
         let facts = backend.facts();
         let seen = backend.list(&config.name).await;
@@ -129,6 +122,38 @@ impl Ready {
             seen,
         };
         Ok(Self { parts, journal, facts })
+    }
+
+    async fn start(self) -> Result<PoolHandle, StartError> {
+        let inner = Inner::of(&self.parts);
+        let closed = inner.closed.clone();
+        let mailbox = actor::start_thread(self.shell()?, closed);
+        let mailbox = mailbox.map_err(|source| StartError::Thread { source })?;
+        let mailbox = mailbox.await.map_err(|_| StartError::Ended)?;
+        Ok(inner.handle(mailbox))
+    }
+
+    #[cfg(test)]
+    fn start_here(self) -> Result<PoolHandle, StartError> {
+        let inner = Inner::of(&self.parts);
+        let closed = inner.closed.clone();
+        let mailbox = actor::start(self.shell()?, closed);
+        Ok(inner.handle(mailbox))
+    }
+
+    /// Starts the journal, apart from the shell: whether it can start is told at once.
+    fn shell(
+        self,
+    ) -> Result<impl FnOnce(actor::TellNews, WeakMailbox) -> Shell + Send + 'static, StartError>
+    {
+        let Self { parts, journal, facts } = self;
+        let (late, news) = late_news();
+        let journal = journal.start(late)?;
+        Ok(move |tell: actor::TellNews, home| {
+            news.set(Arc::clone(&tell));
+            parts.runtime.spawn(read_facts(facts, Arc::clone(&tell)));
+            Shell::new(parts, journal, tell, home)
+        })
     }
 }
 

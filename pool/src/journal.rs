@@ -8,6 +8,8 @@
 //! said to have failed, and the next one begins with a database opened anew. Ends and containers
 //! that could not be written are carried into the next write; leases are not, as nobody has them.
 
+#[cfg(test)]
+pub(crate) mod disk;
 mod format;
 mod store;
 #[cfg(test)]

@@ -12,3 +12,7 @@ pub mod journal;
 
 pub use config::{PoolConfig, ProfileConfig};
 pub use handle::{Pool, PoolHandle, Shutdown, StartError};
+
+// Tests share files with those in `pool/tests/it`, which name the crate.
+#[cfg(test)]
+extern crate self as slotmux_pool;

@@ -44,6 +44,8 @@ codes! {
     StaleEpoch, "stale_epoch", 409;
     /// The trajectory holds a lease of another kind already.
     AlreadyHeld, "already_held", 409;
+    /// A newer acquire of the same trajectory took the place of this one.
+    Superseded, "superseded", 409;
     /// The same execution id came with another call.
     ExecutionIdReused, "execution_id_reused", 409;
     /// The lease was taken away; `detail` says why.
@@ -55,6 +57,8 @@ codes! {
     QueueFull, "queue_full", 429;
     /// No slot became free before the deadline.
     AcquireTimeout, "acquire_timeout", 503;
+    /// No container can be started, and waiting does not mend it; `detail` says why.
+    LaunchFailed, "launch_failed", 503;
     /// More slots at once than the profile can ever have.
     NeverEnough, "never_enough", 422;
     /// The container does not answer at the moment; the call was not run.

@@ -251,8 +251,10 @@ impl Shell {
 
 fn problem(why: &Refusal) -> Problem {
     let code = match why {
-        Refusal::Deadline | Refusal::CannotLaunch { .. } => Code::AcquireTimeout,
-        Refusal::Superseded | Refusal::AlreadyHeld { .. } => Code::AlreadyHeld,
+        Refusal::Deadline => Code::AcquireTimeout,
+        Refusal::CannotLaunch { .. } => Code::LaunchFailed,
+        Refusal::Superseded => Code::Superseded,
+        Refusal::AlreadyHeld { .. } => Code::AlreadyHeld,
         Refusal::NeverEnough { .. } => Code::NeverEnough,
         Refusal::NotJournalled => Code::JournalUnavailable,
         Refusal::Closing => Code::ShuttingDown,

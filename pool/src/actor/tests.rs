@@ -8,7 +8,7 @@ use slotmux_backend::{
     Address,
     fake::{Answer, Call, FakeRuntime},
 };
-use slotmux_protocol::{Code, ProfileName, TrajectoryId, v1::AcquireRequest};
+use slotmux_protocol::{CausedBy, Code, ProfileName, TrajectoryId, v1::AcquireRequest};
 use std::{sync::Arc, time::Duration};
 use tokio::{task::LocalSet, time::Instant};
 
@@ -57,6 +57,8 @@ async fn a_refused_launch_refuses_who_waits_and_is_tried_again() {
         runtime.answer_next(Call::Launch, Answer::Refused);
         let pool = start(&runtime).await;
         let problem = pool.acquire(request("a")).await.unwrap_err();
+        assert_eq!((problem.code, problem.status), (Code::LaunchFailed, 503));
+        assert_eq!(problem.caused_by, CausedBy::Infra);
         assert!(problem.detail.contains("a test asked for this"), "{}", problem.detail);
         assert_eq!(runtime.launched(), 0);
         tokio::time::sleep(Duration::from_secs(1)).await;

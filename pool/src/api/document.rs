@@ -79,17 +79,18 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 fn refusals(path: &str) -> Vec<Code> {
     use Code::{
         AcquireTimeout, AlreadyHeld, ContainerUnreachable, ExecutionIdReused, Forbidden, Internal,
-        Invalid, IsolationUnavailable, JournalUnavailable, LeaseExpired, LeaseReleased,
-        LeaseRevoked, Malformed, NeverEnough, NoShell, QueueFull, ShuttingDown, SlotBroken,
-        StaleEpoch, TooLarge, Unauthenticated, UnknownLease, UnknownProfile, UnknownTool,
+        Invalid, IsolationUnavailable, JournalUnavailable, LaunchFailed, LeaseExpired,
+        LeaseReleased, LeaseRevoked, Malformed, NeverEnough, NoShell, QueueFull, ShuttingDown,
+        SlotBroken, StaleEpoch, Superseded, TooLarge, Unauthenticated, UnknownLease,
+        UnknownProfile, UnknownTool,
     };
     let body = [Malformed, Invalid, TooLarge];
     let lease = [UnknownLease, LeaseRevoked, LeaseExpired, LeaseReleased];
-    let acquire =
-        [UnknownProfile, AlreadyHeld, NeverEnough, QueueFull, AcquireTimeout, JournalUnavailable];
+    let refused = [UnknownProfile, AlreadyHeld, Superseded, NeverEnough, QueueFull];
+    let failed = [AcquireTimeout, LaunchFailed, JournalUnavailable];
     let own: Vec<&[Code]> = match path {
         "/health" | "/openapi.json" => return Vec::new(),
-        "/v1/leases" => vec![&body, &acquire],
+        "/v1/leases" => vec![&body, &refused, &failed],
         "/v1/leases/{lease_id}" => vec![&lease, &[JournalUnavailable]],
         "/v1/leases/{lease_id}/renew" => vec![&body, &lease, &[JournalUnavailable]],
         "/v1/leases/{lease_id}/execute" => vec![

@@ -29,7 +29,7 @@ impl Default for ServeSettings {
     fn default() -> Self {
         Self {
             connections_max: 16_384,
-            head_wait: Duration::from_secs(300),
+            head_wait: Duration::from_mins(5),
             grace: Duration::from_secs(10),
         }
     }

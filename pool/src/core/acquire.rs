@@ -4,7 +4,6 @@ use super::{
     Acquire, Core, Effect, Refusal, Turn, WaiterId,
     epochs::Epochs,
     profile::Place,
-    timer::Timer,
     types::{LeaseEnd, Millis},
 };
 use slotmux_protocol::TrajectoryId;
@@ -31,14 +30,6 @@ pub(super) enum Stage {
     },
 }
 
-/// What a trajectory has, and what it waits for. At least one of the two.
-#[derive(Debug)]
-pub(super) struct Trajectory {
-    pub(super) profile: u16,
-    pub(super) held: Epochs,
-    pub(super) waiter: Option<u64>,
-}
-
 impl Core {
     pub(super) fn acquire(&mut self, turn: &mut Turn<'_>, mut acquire: Acquire) {
         if self.waiters.contains_key(&acquire.waiter.0) {
@@ -49,12 +40,13 @@ impl Core {
             turn.push(Effect::Refuse { waiter: acquire.waiter, why });
             return;
         }
-        let waiting = match self.trajectories.get(&acquire.trajectory) {
+        let ticket = match self.waiting.get(&acquire.trajectory) {
+            Some(older) => self.supersede(turn, *older, acquire.profile.0),
+            None if self.held_at(&acquire.trajectory).next().is_some() => {
+                return self.grant_again(turn, &acquire);
+            }
             None => None,
-            Some(Trajectory { waiter: Some(older), .. }) => Some(*older),
-            Some(_) => return self.grant_again(turn, acquire),
         };
-        let ticket = waiting.and_then(|older| self.supersede(turn, older, acquire.profile.0));
         let profile = acquire.profile.0;
         self.enqueue(acquire, ticket);
         self.settle(turn, profile);
@@ -80,15 +72,15 @@ impl Core {
     }
 
     /// The trajectory asks again for what it holds: a client that did not hear the answer.
-    fn grant_again(&mut self, turn: &mut Turn<'_>, acquire: Acquire) {
-        let Some(has) = self.trajectories.get(&acquire.trajectory) else { return };
-        let held = u32::try_from(has.held.len()).unwrap_or(u32::MAX);
+    fn grant_again(&mut self, turn: &mut Turn<'_>, acquire: &Acquire) {
+        let leases = self.held(&acquire.trajectory);
+        let held = u32::try_from(leases.len()).unwrap_or(u32::MAX);
         let waiter = acquire.waiter;
-        if has.profile != acquire.profile.0 || held != acquire.count {
+        let is_elsewhere = self.holds_elsewhere(&acquire.trajectory, acquire.profile.0);
+        if is_elsewhere || held != acquire.count {
             turn.push(Effect::Refuse { waiter, why: Refusal::AlreadyHeld { held } });
             return;
         }
-        let leases = has.held.leases();
         for lease in &leases {
             // Each of them is live: ended ones are not among `held`.
             let _ = self.renew(turn, *lease, Some(acquire.ttl_ms));
@@ -114,13 +106,8 @@ impl Core {
         });
         let Acquire { waiter, profile, trajectory, count, priority, deadline, ttl_ms } = acquire;
         let place = Place { priority: Reverse(priority), ticket };
-        let entry = self.trajectories.entry(trajectory.clone()).or_insert(Trajectory {
-            profile: profile.0,
-            held: Epochs::None,
-            waiter: None,
-        });
-        entry.waiter = Some(waiter.0);
-        self.timers.push(deadline, Timer::Deadline(waiter.0));
+        self.waiting.insert(trajectory.clone(), waiter.0);
+        self.deadlines.push(deadline, waiter.0);
         let queue = &mut self.profiles[usize::from(profile.0)];
         queue.queue.insert(place, waiter.0);
         queue.queued_slots += u64::from(count);
@@ -159,12 +146,7 @@ impl Core {
         self.undo_opening(turn, waiter);
         let gone = self.waiters.remove(&waiter)?;
         self.dequeue(&gone);
-        if let Some(entry) = self.trajectories.get_mut(&gone.trajectory) {
-            entry.waiter = None;
-            if entry.held.is_empty() {
-                self.trajectories.remove(&gone.trajectory);
-            }
-        }
+        self.waiting.remove(&gone.trajectory);
         Some(gone)
     }
 
@@ -192,8 +174,8 @@ impl Core {
         else {
             return;
         };
-        for epoch in epochs.as_slice() {
-            self.unlend(turn, *epoch, LeaseEnd::Revoked("never opened".into()));
+        for epoch in epochs.iter() {
+            self.unlend(turn, epoch, LeaseEnd::Revoked("never opened".into()));
         }
     }
 }

@@ -6,19 +6,15 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 
 #[derive(Debug)]
 pub(super) struct Arena<T> {
-    places: Vec<Place<T>>,
+    values: Vec<Option<T>>,
+    /// Apart from the values: all news is checked against them, and they are few bytes.
+    generations: Vec<u32>,
     vacant: BinaryHeap<Reverse<u32>>,
-}
-
-#[derive(Debug)]
-struct Place<T> {
-    generation: u32,
-    value: Option<T>,
 }
 
 impl<T> Default for Arena<T> {
     fn default() -> Self {
-        Self { places: Vec::new(), vacant: BinaryHeap::new() }
+        Self { values: Vec::new(), generations: Vec::new(), vacant: BinaryHeap::new() }
     }
 }
 
@@ -27,47 +23,47 @@ impl<T> Arena<T> {
     pub(super) fn insert(&mut self, make: impl FnOnce(ContainerKey) -> T) -> ContainerKey {
         let index = self.vacant.pop().map_or_else(
             || {
-                self.places.push(Place { generation: 0, value: None });
-                u32::try_from(self.places.len() - 1).unwrap_or(u32::MAX)
+                self.values.push(None);
+                self.generations.push(0);
+                u32::try_from(self.values.len() - 1).unwrap_or(u32::MAX)
             },
             |Reverse(index)| index,
         );
-        let place = &mut self.places[index as usize];
-        let key = ContainerKey { index, generation: place.generation };
-        place.value = Some(make(key));
+        let key = ContainerKey { index, generation: self.generations[index as usize] };
+        self.values[index as usize] = Some(make(key));
         key
     }
 
     pub(super) fn remove(&mut self, key: ContainerKey) -> Option<T> {
-        let place = self.places.get_mut(key.index as usize)?;
-        if place.generation != key.generation {
+        let generation = self.generations.get_mut(key.index as usize)?;
+        if *generation != key.generation {
             return None;
         }
-        let value = place.value.take()?;
-        place.generation = place.generation.wrapping_add(1);
+        let value = self.values[key.index as usize].take()?;
+        *generation = generation.wrapping_add(1);
         self.vacant.push(Reverse(key.index));
         Some(value)
     }
 
     pub(super) fn get(&self, key: ContainerKey) -> Option<&T> {
-        let place = self.places.get(key.index as usize)?;
-        place.value.as_ref().filter(|_| place.generation == key.generation)
+        let generation = self.generations.get(key.index as usize)?;
+        if *generation == key.generation { self.at(key.index) } else { None }
     }
 
     pub(super) fn at(&self, index: u32) -> Option<&T> {
-        self.places.get(index as usize)?.value.as_ref()
+        self.values.get(index as usize)?.as_ref()
     }
 
     pub(super) fn at_mut(&mut self, index: u32) -> Option<&mut T> {
-        self.places.get_mut(index as usize)?.value.as_mut()
+        self.values.get_mut(index as usize)?.as_mut()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.places.iter().filter_map(|place| place.value.as_ref())
+        self.values.iter().flatten()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.places.len() - self.vacant.len()
+        self.values.len() - self.vacant.len()
     }
 }
 

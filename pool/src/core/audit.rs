@@ -3,7 +3,8 @@
 use super::{
     Core,
     acquire::Stage,
-    container::{Container, Group, Kind, Phase, State, Tally},
+    container::{Container, Group, Phase, Tally},
+    slots::{Kind, Slots, State},
     types::{At, Millis},
 };
 use std::collections::{BTreeSet, HashMap};
@@ -14,7 +15,6 @@ impl Core {
         self.audit_profiles();
         self.audit_slots(now);
         self.audit_waiters();
-        self.audit_trajectories();
         for container in self.containers.iter() {
             assert_eq!(self.by_id.get(&container.id), Some(&container.key));
         }
@@ -26,7 +26,7 @@ impl Core {
             let (mut tallies, mut counts) = ([Tally::default(); 3], [0; 4]);
             let (mut free, mut idle) = (BTreeSet::new(), BTreeSet::new());
             for container in self.containers.iter().filter(|it| it.profile == number) {
-                audit_container(container);
+                audit_container(container, &self.slots);
                 counts[container.phase as usize] += 1;
                 if let Some(group) = container.group() {
                     tallies[group as usize].merge(&container.tally);
@@ -52,20 +52,18 @@ impl Core {
     }
 
     fn audit_slots(&self, now: Millis) {
-        let mut live = 0;
+        let (mut live, mut granted) = (0, 0);
         for container in self.containers.iter() {
-            for (number, slot) in (0u16..).zip(&container.slots) {
-                let at = At { container: container.key.index, slot: number };
+            for at in container.slots().places() {
+                let slot = &self.slots[at];
+                assert_eq!(slot.container, container.key.index);
                 match &slot.state {
                     State::Leased(lease) => {
                         live += 1;
                         assert!(self.is_live_at(slot.epoch, at));
-                        assert!(
-                            lease.due <= lease.expires.max(now).plus(1_000),
-                            "expires too late"
-                        );
-                        let held = &self.trajectories[&lease.trajectory].held;
-                        assert!(held.as_slice().contains(&slot.epoch));
+                        assert!(slot.due <= lease.expires.max(now).plus(1_000), "expires too late");
+                        assert!(self.held_at(&lease.trajectory).any(|held| held == at));
+                        granted += 1;
                     }
                     State::Opening { waiter, .. } => {
                         live += 1;
@@ -73,7 +71,7 @@ impl Core {
                         let Stage::Opening { epochs, .. } = &self.waiters[waiter].stage else {
                             panic!("a slot opens for a waiter that is queued");
                         };
-                        assert!(epochs.as_slice().contains(&slot.epoch));
+                        assert!(epochs.iter().any(|epoch| epoch == slot.epoch));
                         assert!(container.is_linked());
                     }
                     State::Unseen => assert!(!container.is_linked()),
@@ -82,17 +80,18 @@ impl Core {
                 assert!(slot.epoch < self.epochs.next);
             }
         }
-        assert_eq!(self.leases.len(), live);
+        assert_eq!((self.leases.len(), self.held.len()), (live, granted));
     }
 
     fn is_live_at(&self, epoch: u64, at: At) -> bool {
-        self.leases.get(&epoch) == Some(&at)
+        self.lease_at(epoch) == Some(at)
     }
 
     fn audit_waiters(&self) {
+        assert_eq!(self.waiting.len(), self.waiters.len());
         let mut queued: HashMap<u16, (usize, u64)> = HashMap::new();
         for (id, waiter) in &self.waiters {
-            assert_eq!(self.trajectories[&waiter.trajectory].waiter, Some(*id));
+            assert_eq!(self.waiting[&waiter.trajectory], *id);
             match &waiter.stage {
                 Stage::Queued => {
                     let profile = &self.profiles[usize::from(waiter.profile)];
@@ -101,8 +100,8 @@ impl Core {
                     *sum = (sum.0 + 1, sum.1 + u64::from(waiter.count));
                 }
                 Stage::Opening { epochs, left } => {
-                    assert_eq!(epochs.len(), waiter.count as usize);
-                    let closed = epochs.as_slice().iter().filter(|epoch| !self.is_opened(**epoch));
+                    assert_eq!(epochs.count, waiter.count);
+                    let closed = epochs.iter().filter(|epoch| !self.is_opened(*epoch));
                     assert_eq!(closed.count(), *left as usize);
                 }
             }
@@ -114,32 +113,19 @@ impl Core {
     }
 
     fn is_opened(&self, epoch: u64) -> bool {
-        let Some(at) = self.leases.get(&epoch) else { return false };
-        matches!(self.slot(*at).map(|slot| &slot.state), Some(State::Opening { opened: true, .. }))
-    }
-
-    fn audit_trajectories(&self) {
-        for has in self.trajectories.values() {
-            assert!(!has.held.is_empty() || has.waiter.is_some());
-            for epoch in has.held.as_slice() {
-                let Some(at) = self.leases.get(epoch) else {
-                    panic!("an ended lease is held");
-                };
-                assert!(matches!(self.slot(*at).map(|it| &it.state), Some(State::Leased(_))));
-            }
-        }
+        let Some(at) = self.lease_at(epoch) else { return false };
+        matches!(self.slots[at].state, State::Opening { opened: true, .. })
     }
 }
 
-fn audit_container(container: &Container) {
+fn audit_container(container: &Container, slots: &Slots) {
     let mut tally = Tally::default();
-    for slot in &container.slots {
+    for slot in slots.run(container.slots()) {
         tally.add(slot.state.kind());
     }
     assert_eq!(container.tally, tally);
     assert!(container.phase != Phase::Stopping || tally.busy() == 0, "a lease on a corpse");
-    assert_eq!(container.free_list().len(), tally.of(Kind::Free) as usize);
-    for slot in container.free_list() {
-        assert_eq!(container.slots[usize::from(slot)].state, State::Free);
-    }
+    let free = container.free_list(slots);
+    assert_eq!(free.len(), tally.of(Kind::Free) as usize);
+    assert!(free.iter().all(|at| slots[*at].state == State::Free));
 }

@@ -1,10 +1,13 @@
-//! A container and its slots.
+//! A container, and what its slots add up to.
 //!
 //! Invariants: `tally` counts the slots by their state; the free list holds exactly the slots
 //! that are `Free`, the one that was freed first at its head.
 
-use super::types::{ContainerKey, Millis};
-use slotmux_protocol::{ContainerId, TrajectoryId};
+use super::{
+    slots::{Kind, Run, Slot, Slots, State},
+    types::{At, ContainerKey, Millis, Spot},
+};
+use slotmux_protocol::{ContainerId, SlotIndex};
 use std::sync::Arc;
 
 const NIL: u16 = u16::MAX;
@@ -13,9 +16,11 @@ const NIL: u16 = u16::MAX;
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(super) struct Container {
-    pub(super) slots: Box<[Slot]>,
-    pub(super) tally: Tally,
+    pub(super) id: ContainerId,
     pub(super) key: ContainerKey,
+    pub(super) tally: Tally,
+    /// Where its run of slots begins.
+    first_slot: u32,
     free_head: u16,
     free_tail: u16,
     pub(super) profile: u16,
@@ -25,7 +30,6 @@ pub(super) struct Container {
     pub(super) listed: Listed,
     /// A check for resets that hang is under way.
     pub(super) resets_watched: bool,
-    pub(super) id: ContainerId,
     link: LinkState,
     /// Of the sandbox-server that the leases were opened on.
     pub(super) boot: Option<Arc<str>>,
@@ -71,72 +75,17 @@ pub(super) enum Group {
     Draining,
 }
 
-/// One line of the processor's cache.
-#[derive(Debug)]
-#[repr(align(64))]
-pub(super) struct Slot {
-    /// Of the lease on it, or of the last one that was.
-    pub(super) epoch: u64,
-    pub(super) state: State,
-    next_free: u16,
-    /// Opens in a row that were refused.
-    pub(super) shuts: u8,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum State {
-    /// Its server has not reported it yet.
-    Unseen,
-    Free,
-    /// For a waiter; `opened` while others of its gang are not.
-    Opening {
-        waiter: u64,
-        opened: bool,
-    },
-    Leased(Lease),
-    Resetting {
-        since: Millis,
-    },
-    Quarantined,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Lease {
-    pub(super) trajectory: TrajectoryId,
-    pub(super) ttl_ms: u64,
-    pub(super) expires: Millis,
-    /// When its entry in the heap comes up, at the latest when it expires.
-    pub(super) due: Millis,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Unseen,
-    Free,
-    Opening,
-    Leased,
-    Resetting,
-    Quarantined,
-}
-
-impl State {
-    pub(super) fn kind(&self) -> Kind {
-        match self {
-            Self::Unseen => Kind::Unseen,
-            Self::Free => Kind::Free,
-            Self::Opening { .. } => Kind::Opening,
-            Self::Leased(_) => Kind::Leased,
-            Self::Resetting { .. } => Kind::Resetting,
-            Self::Quarantined => Kind::Quarantined,
-        }
-    }
-}
-
 /// Slots by state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Tally([u32; 6]);
 
 impl Tally {
+    fn unseen(slots: u16) -> Self {
+        let mut tally = Self::default();
+        tally.0[Kind::Unseen as usize] = u32::from(slots);
+        tally
+    }
+
     pub(super) fn of(&self, kind: Kind) -> u32 {
         self.0[kind as usize]
     }
@@ -154,6 +103,7 @@ impl Tally {
         self.0[to as usize] += 1;
     }
 
+    #[cfg(test)]
     pub(super) fn add(&mut self, kind: Kind) {
         self.0[kind as usize] += 1;
     }
@@ -172,30 +122,38 @@ impl Tally {
 }
 
 impl Container {
-    pub(super) fn new(key: ContainerKey, id: ContainerId, profile: u16, slots: u16) -> Self {
-        let slot = || Slot { epoch: 0, state: State::Unseen, next_free: NIL, shuts: 0 };
-        let slots: Box<[Slot]> = (0..slots).map(|_| slot()).collect();
-        let mut tally = Tally::default();
-        for slot in &slots {
-            tally.add(slot.state.kind());
-        }
+    /// None of its slots has been seen yet.
+    pub(super) fn new(key: ContainerKey, id: ContainerId, profile: u16, slots: Run) -> Self {
         Self {
-            key,
             id,
-            profile,
-            phase: Phase::Starting,
-            link: LinkState::Never,
-            is_linked: false,
-            boot: None,
-            slots,
-            tally,
+            key,
+            tally: Tally::unseen(slots.count),
+            first_slot: slots.first,
             free_head: NIL,
             free_tail: NIL,
+            profile,
+            phase: Phase::Starting,
+            is_linked: false,
             listed: Listed::default(),
+            resets_watched: false,
+            link: LinkState::Never,
+            boot: None,
             ready_at: Millis::default(),
             lost: None,
-            resets_watched: false,
         }
+    }
+
+    pub(super) fn slots(&self) -> Run {
+        let count = u16::try_from(self.tally.total()).unwrap_or(u16::MAX);
+        Run { first: self.first_slot, count }
+    }
+
+    pub(super) fn spot(&self, at: At) -> Spot {
+        Spot { container: self.key, slot: self.number(at) }
+    }
+
+    pub(super) fn number(&self, at: At) -> SlotIndex {
+        SlotIndex(u16::try_from(at.0 - self.first_slot).unwrap_or(u16::MAX))
     }
 
     pub(super) fn is_linked(&self) -> bool {
@@ -239,48 +197,46 @@ impl Container {
         2 * self.tally.of(Kind::Quarantined) >= self.tally.total()
     }
 
-    pub(super) fn slot_numbers(&self) -> std::ops::Range<u16> {
-        0..u16::try_from(self.slots.len()).unwrap_or(u16::MAX)
+    pub(super) fn first_free(&self) -> Option<At> {
+        (self.free_head != NIL).then(|| At(self.first_slot + u32::from(self.free_head)))
     }
 
-    pub(super) fn first_free(&self) -> Option<u16> {
-        (self.free_head != NIL).then_some(self.free_head)
-    }
-
-    /// The slot's new state; the former one comes back. Keeps the free list and the tally.
-    pub(super) fn put(&mut self, slot: u16, state: State) -> State {
+    /// The new state of one of its slots; the former one comes back. Keeps the free list and the
+    /// tally.
+    pub(super) fn put(&mut self, slots: &mut Slots, at: At, state: State) -> State {
         let to = state.kind();
-        let was = std::mem::replace(&mut self.slots[slot as usize].state, state);
-        let from = was.kind();
+        let former = std::mem::replace(&mut slots[at].state, state);
+        let from = former.kind();
         self.tally.shift(from, to);
+        let number = self.number(at).0;
         match (from, to) {
             (Kind::Free, Kind::Free) => {}
-            (Kind::Free, _) => self.unlist(slot),
-            (_, Kind::Free) => self.list(slot),
+            (Kind::Free, _) => self.unlist(slots.run_mut(self.slots()), number),
+            (_, Kind::Free) => self.list(slots.run_mut(self.slots()), number),
             _ => {}
         }
-        was
+        former
     }
 
-    fn list(&mut self, slot: u16) {
-        self.slots[slot as usize].next_free = NIL;
+    fn list(&mut self, slots: &mut [Slot], slot: u16) {
+        slots[usize::from(slot)].next_free = NIL;
         match self.free_tail {
             NIL => self.free_head = slot,
-            tail => self.slots[tail as usize].next_free = slot,
+            tail => slots[usize::from(tail)].next_free = slot,
         }
         self.free_tail = slot;
     }
 
     /// Grants take the head; only a slot that broke while free is looked for.
-    fn unlist(&mut self, slot: u16) {
-        let next = self.slots[slot as usize].next_free;
+    fn unlist(&mut self, slots: &mut [Slot], slot: u16) {
+        let next = slots[usize::from(slot)].next_free;
         let (mut before, mut here) = (NIL, self.free_head);
         while here != slot {
-            (before, here) = (here, self.slots[here as usize].next_free);
+            (before, here) = (here, slots[usize::from(here)].next_free);
         }
         match before {
             NIL => self.free_head = next,
-            before => self.slots[before as usize].next_free = next,
+            before => slots[usize::from(before)].next_free = next,
         }
         if next == NIL {
             self.free_tail = before;
@@ -288,10 +244,9 @@ impl Container {
     }
 
     #[cfg(test)]
-    pub(super) fn free_list(&self) -> Vec<u16> {
-        let next = |slot: &u16| Some(self.slots[usize::from(*slot)].next_free);
-        let is_slot = |slot: &u16| *slot != NIL;
-        let head = Some(self.free_head).filter(is_slot);
-        std::iter::successors(head, |slot| next(slot).filter(is_slot)).collect()
+    pub(super) fn free_list(&self, slots: &Slots) -> Vec<At> {
+        let place = |number: u16| self.slots().get(number);
+        let next = |at: &At| place(slots[*at].next_free);
+        std::iter::successors(place(self.free_head), next).collect()
     }
 }

@@ -2,9 +2,9 @@
 
 use super::{
     Closing, ContainerRecord, Core, Effect, GoneKind, Record, Refusal, Retry, Turn,
-    container::{Container, LinkState, Phase, State},
+    container::{Container, LinkState, Phase},
     timer::Timer,
-    types::{At, ContainerKey, Millis, ProfileKey},
+    types::{ContainerKey, Millis, ProfileKey},
 };
 use slotmux_protocol::ContainerId;
 use std::sync::Arc;
@@ -34,7 +34,11 @@ impl Core {
         slots: u16,
     ) -> ContainerKey {
         let named = id.clone();
-        let key = self.containers.insert(|key| Container::new(key, named, profile, slots));
+        let all = &mut self.slots;
+        let key = self.containers.insert(|key| {
+            let slots = all.take(key.index, slots);
+            Container::new(key, named, profile, slots)
+        });
         self.profiles[usize::from(profile)].counts[Phase::Starting as usize] += 1;
         self.by_id.insert(id, key);
         key
@@ -111,6 +115,7 @@ impl Core {
         self.halt(turn.now, key.index, why);
         self.vacate(turn, key.index, &format!("its container is gone: {why}"));
         let Some(container) = self.containers.remove(key) else { return };
+        self.slots.vacate(container.slots());
         self.profiles[usize::from(container.profile)].counts[Phase::Stopping as usize] -= 1;
         self.by_id.remove(&container.id);
         let id = container.id;
@@ -147,9 +152,9 @@ impl Core {
 
     /// Takes every slot from whoever has it.
     pub(super) fn vacate(&mut self, turn: &mut Turn<'_>, index: u32, why: &str) {
-        let Some(slots) = self.containers.at(index).map(Container::slot_numbers) else { return };
-        for slot in slots {
-            self.release_hold(turn, At { container: index, slot }, why);
+        let Some(slots) = self.containers.at(index).map(Container::slots) else { return };
+        for at in slots.places() {
+            self.release_hold(turn, at, why);
         }
     }
 
@@ -160,14 +165,9 @@ impl Core {
         if container.phase != Phase::Ready {
             return;
         }
-        let slots = container.slot_numbers();
+        let slots = container.slots();
         self.regroup(index, |container| container.phase = Phase::Draining);
-        for slot in slots {
-            let at = At { container: index, slot };
-            if let Some(State::Opening { waiter, .. }) = self.slot(at).map(|slot| &slot.state) {
-                self.requeue(turn, *waiter);
-            }
-        }
+        self.requeue_all(turn, slots);
         self.retire(turn, index);
     }
 

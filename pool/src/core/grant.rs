@@ -3,11 +3,12 @@
 use super::{
     Core, Effect, LeaseRecord, Record, Refusal, Turn, WaiterId,
     acquire::{Stage, Waiter},
-    container::{Lease, State},
     epochs::Epochs,
+    hash::epoch_hash,
+    slots::{Lease, State},
     types::{At, LeaseEnd, ProfileKey},
 };
-use slotmux_protocol::{Epoch, LeaseId, SlotIndex};
+use slotmux_protocol::{Epoch, LeaseId};
 
 impl Core {
     /// Gives free slots to those at the head of the queue.
@@ -28,48 +29,43 @@ impl Core {
 
     /// There are enough free slots: the caller counted.
     fn lend(&mut self, turn: &mut Turn<'_>, id: u64, waiter: &mut Waiter) {
-        let first = self.epochs.next;
+        let epochs = Epochs { first: self.epochs.next, count: waiter.count };
         for _ in 0..waiter.count {
             let Some(at) = self.first_free(waiter.profile) else { break };
             let epoch = self.epochs.draw();
             self.put(at, State::Opening { waiter: id, opened: false });
-            let Some(container) = self.containers.at_mut(at.container) else { break };
-            container.slots[usize::from(at.slot)].epoch = epoch;
+            let slot = &mut self.slots[at];
+            slot.epoch = epoch;
+            let Some(container) = self.containers.at(slot.container) else { break };
             let lease = LeaseId(Epoch(epoch));
+            let place = container.spot(at);
             turn.push(Effect::Journal(Record::LeaseOpened(LeaseRecord {
                 lease,
                 trajectory: waiter.trajectory.clone(),
                 container: container.id.clone(),
-                slot: SlotIndex(at.slot),
+                slot: place.slot,
                 ttl_ms: waiter.ttl_ms,
             })));
-            self.leases.insert(epoch, at);
-            self.open(turn, at, waiter);
+            turn.push(Effect::Open {
+                at: place,
+                lease,
+                trajectory: waiter.trajectory.clone(),
+                profile: ProfileKey(waiter.profile),
+                ttl_ms: waiter.ttl_ms,
+            });
+            self.leases.insert(epoch_hash(epoch), at);
         }
-        let epochs = Epochs::range(first, waiter.count);
         waiter.stage = Stage::Opening { epochs, left: waiter.count };
-    }
-
-    fn open(&self, turn: &mut Turn<'_>, at: At, waiter: &Waiter) {
-        let Some(container) = self.containers.at(at.container) else { return };
-        turn.push(Effect::Open {
-            at: self.spot(at),
-            lease: LeaseId(Epoch(container.slots[usize::from(at.slot)].epoch)),
-            trajectory: waiter.trajectory.clone(),
-            profile: ProfileKey(waiter.profile),
-            ttl_ms: waiter.ttl_ms,
-        });
     }
 
     fn first_free(&self, profile: u16) -> Option<At> {
         let container = self.profiles[usize::from(profile)].with_free.first()?;
-        let slot = self.containers.at(container)?.first_free()?;
-        Some(At { container, slot })
+        self.containers.at(container)?.first_free()
     }
 
     /// The server has opened a slot for a waiter.
     pub(super) fn confirm(&mut self, turn: &mut Turn<'_>, at: At) {
-        let Some(slot) = self.slot_mut(at) else { return };
+        let slot = &mut self.slots[at];
         let State::Opening { waiter, opened } = &mut slot.state else { return };
         if std::mem::replace(opened, true) {
             return;
@@ -88,48 +84,37 @@ impl Core {
         let Some(waiter) = self.waiters.remove(&id) else { return };
         let Stage::Opening { epochs, .. } = waiter.stage else { return };
         let expires = turn.now.plus(waiter.ttl_ms);
-        for epoch in epochs.as_slice() {
-            let Some(at) = self.leases.get(epoch) else { continue };
+        let hash = self.hash(&waiter.trajectory);
+        for epoch in epochs.iter() {
+            let Some(at) = self.lease_at(epoch) else { continue };
+            self.held.insert(hash, at);
             let trajectory = waiter.trajectory.clone();
-            let lease = Lease { trajectory, ttl_ms: waiter.ttl_ms, expires, due: expires };
-            self.put(*at, State::Leased(lease));
-            self.expiries.push(expires, *epoch);
+            self.put(at, State::Leased(Lease { trajectory, ttl_ms: waiter.ttl_ms, expires }));
+            self.expect_expiry(at, expires);
         }
         self.profiles[usize::from(waiter.profile)].totals.acquired += u64::from(waiter.count);
         let leases = epochs.leases();
-        if let Some(entry) = self.trajectories.get_mut(&waiter.trajectory) {
-            entry.waiter = None;
-            entry.profile = waiter.profile;
-            if entry.held.is_empty() {
-                entry.held = epochs;
-            } else {
-                epochs.as_slice().iter().for_each(|epoch| entry.held.push(*epoch));
-            }
-        }
+        self.waiting.remove(&waiter.trajectory);
         turn.push(Effect::Grant { waiter: WaiterId(id), leases });
     }
 
     /// Takes back a slot that was lent to a waiter and never granted.
     pub(super) fn unlend(&mut self, turn: &mut Turn<'_>, epoch: u64, how: LeaseEnd) {
-        let Some(at) = self.leases.get(&epoch) else { return };
-        let at = *at;
-        self.bury(epoch, how);
+        let Some(at) = self.lease_at(epoch) else { return };
+        self.bury(at, how);
         turn.push(Effect::Journal(Record::LeaseEnded { lease: LeaseId(Epoch(epoch)) }));
         self.reset(turn, at);
     }
 
     /// A promise that may not outlive a crash is not made.
     pub(super) fn not_journalled(&mut self, turn: &mut Turn<'_>, lease: LeaseId) {
-        let Some(at) = self.leases.get(&lease.0.0) else { return };
-        let at = *at;
-        match self.slot(at).map(|slot| &slot.state) {
-            Some(State::Opening { waiter, .. }) => {
-                self.refuse(turn, *waiter, Refusal::NotJournalled);
-            }
-            Some(State::Leased(_)) => {
+        let Some(at) = self.lease_at(lease.0.0) else { return };
+        match self.slots[at].state {
+            State::Opening { waiter, .. } => self.refuse(turn, waiter, Refusal::NotJournalled),
+            State::Leased(_) => {
                 self.end(turn, at, LeaseEnd::Revoked("the journal cannot be written".into()));
             }
-            _ => {}
+            State::Unseen | State::Free | State::Resetting { .. } | State::Quarantined => {}
         }
     }
 }

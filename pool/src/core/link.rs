@@ -5,14 +5,14 @@
 
 use super::{
     ContainerRecord, Core, Effect, LeaseRecord, Record, Turn, WaiterId,
-    container::{Container, Kind, Lease, LinkState, Phase, State},
-    epochs::Epochs,
+    container::{Container, LinkState, Phase},
+    hash::epoch_hash,
+    slots::{Kind, Lease, State},
     timer::Timer,
     types::{At, ContainerKey, LeaseEnd, ProfileKey},
 };
-use crate::core::acquire::Trajectory;
 use slotmux_protocol::{
-    Epoch, LeaseId, SlotIndex,
+    Epoch, LeaseId, TrajectoryId,
     link::{Holder, SlotReport, SlotState},
 };
 use std::sync::Arc;
@@ -83,9 +83,9 @@ impl Core {
             container.set_link(LinkState::Down { since: turn.now, why: Arc::clone(&why) });
         });
         self.vacate(turn, index, &why);
-        let Some(slots) = self.containers.at(index).map(Container::slot_numbers) else { return };
-        for slot in slots {
-            self.put(At { container: index, slot }, State::Unseen);
+        let Some(slots) = self.containers.at(index).map(Container::slots) else { return };
+        for at in slots.places() {
+            self.put(at, State::Unseen);
         }
     }
 
@@ -94,16 +94,11 @@ impl Core {
         if !container.is_linked() || container.group().is_none() {
             return;
         }
-        let (profile, slots) = (container.profile, container.slot_numbers());
+        let (profile, slots) = (container.profile, container.slots());
         self.regroup(key.index, |container| {
             container.set_link(LinkState::Down { since: turn.now, why });
         });
-        for slot in slots {
-            let at = At { container: key.index, slot };
-            if let Some(State::Opening { waiter, .. }) = self.slot(at).map(|slot| &slot.state) {
-                self.requeue(turn, *waiter);
-            }
-        }
+        self.requeue_all(turn, slots);
         let due = turn.now.plus(self.settings.dead_after_ms);
         self.timers.push(due, Timer::LinkDead(key));
         self.settle(turn, profile);
@@ -111,18 +106,19 @@ impl Core {
 
     fn reconcile_all(&mut self, turn: &mut Turn<'_>, index: u32, reports: Vec<SlotReport>) {
         let Some(container) = self.containers.at(index) else { return };
-        let mut states: Vec<Option<SlotState>> = vec![None; container.slots.len()];
+        let slots = container.slots();
+        let mut states: Vec<Option<SlotState>> = vec![None; usize::from(slots.count)];
         for report in reports {
             if let Some(place) = states.get_mut(usize::from(report.slot.0)) {
                 *place = Some(report.state);
             }
         }
-        for (slot, state) in (0..).zip(states) {
+        for (at, state) in slots.places().zip(states) {
             // Too many slots that are of no use end the container.
             if self.containers.at(index).is_none_or(|it| it.phase == Phase::Stopping) {
                 return;
             }
-            self.reconcile(turn, At { container: index, slot }, state);
+            self.reconcile(turn, at, state);
         }
     }
 
@@ -146,13 +142,13 @@ impl Core {
 
     fn unusable(&mut self, turn: &mut Turn<'_>, at: At, why: &str) {
         self.release_hold(turn, at, why);
-        if self.slot(at).is_some_and(|slot| slot.state != State::Quarantined) {
+        if self.slots[at].state != State::Quarantined {
             self.quarantine(turn, at, why.into());
         }
     }
 
     fn reported_clean(&mut self, turn: &mut Turn<'_>, at: At, fence: u64) {
-        let Some(slot) = self.slot_mut(at) else { return };
+        let slot = &mut self.slots[at];
         let is_past = fence >= slot.epoch;
         match slot.state.kind() {
             Kind::Unseen | Kind::Free => {
@@ -174,19 +170,19 @@ impl Core {
     }
 
     fn reported_dirty(&mut self, turn: &mut Turn<'_>, at: At, fence: u64) {
-        match self.slot(at).map(|slot| slot.state.kind()) {
-            Some(Kind::Opening | Kind::Leased) => {
+        match self.slots[at].state.kind() {
+            Kind::Opening | Kind::Leased => {
                 self.release_hold(turn, at, "its slot was emptied");
                 self.fence(turn, at, fence);
             }
-            Some(Kind::Unseen | Kind::Free | Kind::Resetting) => self.reset_past(turn, at, fence),
-            Some(Kind::Quarantined) | None => {}
+            Kind::Unseen | Kind::Free | Kind::Resetting => self.reset_past(turn, at, fence),
+            Kind::Quarantined => {}
         }
     }
 
     fn reported_open(&mut self, turn: &mut Turn<'_>, at: At, holder: Holder) {
         let epoch = holder.lease.0.0;
-        let Some(slot) = self.slot(at) else { return };
+        let slot = &self.slots[at];
         match slot.state.kind() {
             Kind::Opening if slot.epoch == epoch => self.confirm(turn, at),
             Kind::Leased if slot.epoch == epoch => {}
@@ -198,7 +194,8 @@ impl Core {
             Kind::Unseen | Kind::Free | Kind::Resetting => self.reset_past(turn, at, epoch),
             // Never given again, but what runs in it must end.
             Kind::Quarantined => {
-                turn.push(Effect::Reset { at: self.spot(at), epoch: Epoch(epoch) });
+                let Some(container) = self.containers.at(slot.container) else { return };
+                turn.push(Effect::Reset { at: container.spot(at), epoch: Epoch(epoch) });
             }
         }
     }
@@ -207,26 +204,24 @@ impl Core {
     /// the journal knows, a lease that is not in it has ended.
     fn is_foreign(&self, at: At, holder: &Holder) -> bool {
         let epoch = holder.lease.0.0;
-        let profile = self.containers.at(at.container).map(|it| it.profile);
+        let profile = self.container_of(at).map(|it| it.profile);
         epoch > self.epochs.journalled
-            && self.slot(at).is_some_and(|slot| epoch > slot.epoch)
-            && !self.leases.contains_key(&epoch)
+            && epoch > self.slots[at].epoch
+            && self.lease_at(epoch).is_none()
             && self.ended.get(epoch).is_none()
-            && self
-                .trajectories
-                .get(&holder.trajectory)
-                .is_none_or(|has| has.held.is_empty() || Some(has.profile) == profile)
+            && profile.is_some_and(|profile| !self.holds_elsewhere(&holder.trajectory, profile))
     }
 
     fn adopt(&mut self, turn: &mut Turn<'_>, at: At, holder: Holder) {
         let epoch = holder.lease.0.0;
-        let Some(container) = self.containers.at_mut(at.container) else { return };
-        container.slots[usize::from(at.slot)].epoch = epoch;
+        let slot = &mut self.slots[at];
+        slot.epoch = epoch;
+        let Some(container) = self.containers.at(slot.container) else { return };
         turn.push(Effect::Journal(Record::LeaseOpened(LeaseRecord {
             lease: holder.lease,
             trajectory: holder.trajectory.clone(),
             container: container.id.clone(),
-            slot: SlotIndex(at.slot),
+            slot: container.number(at),
             ttl_ms: holder.ttl_ms,
         })));
         let trajectory = holder.trajectory.clone();
@@ -237,7 +232,6 @@ impl Core {
                 trajectory: holder.trajectory,
                 ttl_ms: holder.ttl_ms,
                 expires: turn.now.plus(holder.ttl_ms),
-                due: turn.now.plus(holder.ttl_ms),
             },
         );
         self.answer_adopted(turn, &trajectory);
@@ -245,29 +239,21 @@ impl Core {
 
     /// Puts a lease of an earlier process on the slot, under the slot's epoch.
     pub(super) fn hold(&mut self, turn: &mut Turn<'_>, at: At, lease: Lease) {
-        let Some(container) = self.containers.at(at.container) else { return };
-        let profile = container.profile;
-        let epoch = container.slots[usize::from(at.slot)].epoch;
-        let empty = || Trajectory { profile, held: Epochs::None, waiter: None };
-        let entry = self.trajectories.entry(lease.trajectory.clone()).or_insert_with(empty);
-        entry.held.push(epoch);
-        if entry.waiter.is_none() {
-            entry.profile = profile;
-        }
-        self.leases.insert(epoch, at);
-        self.expiries.push(lease.due, epoch);
+        let epoch = self.slots[at].epoch;
+        self.held.insert(self.hash(&lease.trajectory), at);
+        self.leases.insert(epoch_hash(epoch), at);
+        self.expect_expiry(at, lease.expires);
         self.put(at, State::Leased(lease));
         turn.push(Effect::LeaseAdopted { lease: LeaseId(Epoch(epoch)) });
     }
 
     /// A client that asked again before its lease was found gets what it holds.
-    fn answer_adopted(&mut self, turn: &mut Turn<'_>, trajectory: &slotmux_protocol::TrajectoryId) {
-        let Some(has) = self.trajectories.get(trajectory) else { return };
-        let Some(id) = has.waiter else { return };
+    fn answer_adopted(&mut self, turn: &mut Turn<'_>, trajectory: &TrajectoryId) {
+        let Some(&id) = self.waiting.get(trajectory) else { return };
         let Some(waiter) = self.waiters.get(&id) else { return };
-        if waiter.profile == has.profile && waiter.count as usize == has.held.len() {
-            let leases = has.held.leases();
-            let profile = waiter.profile;
+        let (profile, leases) = (waiter.profile, self.held(trajectory));
+        let is_elsewhere = self.holds_elsewhere(trajectory, profile);
+        if !is_elsewhere && waiter.count as usize == leases.len() {
             self.cancel(turn, WaiterId(id));
             turn.push(Effect::Grant { waiter: WaiterId(id), leases });
             self.settle(turn, profile);
@@ -275,8 +261,8 @@ impl Core {
     }
 
     fn open_again(&self, turn: &mut Turn<'_>, at: At) {
-        let Some(container) = self.containers.at(at.container) else { return };
-        let slot = &container.slots[usize::from(at.slot)];
+        let slot = &self.slots[at];
+        let Some(container) = self.containers.at(slot.container) else { return };
         let (trajectory, ttl_ms) = match &slot.state {
             State::Leased(lease) => (&lease.trajectory, lease.ttl_ms),
             State::Opening { waiter, .. } => match self.waiters.get(waiter) {
@@ -286,7 +272,7 @@ impl Core {
             _ => return,
         };
         turn.push(Effect::Open {
-            at: self.spot(at),
+            at: container.spot(at),
             lease: LeaseId(Epoch(slot.epoch)),
             trajectory: trajectory.clone(),
             profile: ProfileKey(container.profile),
@@ -296,13 +282,13 @@ impl Core {
 
     /// A slot that is being reset must end past `epoch` too.
     fn fence(&mut self, turn: &mut Turn<'_>, at: At, epoch: u64) {
-        if self.slot(at).is_some_and(|slot| epoch > slot.epoch) {
+        if epoch > self.slots[at].epoch {
             self.reset_past(turn, at, epoch);
         }
     }
 
     fn reset_past(&mut self, turn: &mut Turn<'_>, at: At, epoch: u64) {
-        let Some(slot) = self.slot_mut(at) else { return };
+        let slot = &mut self.slots[at];
         slot.epoch = slot.epoch.max(epoch);
         self.reset(turn, at);
     }
@@ -310,7 +296,7 @@ impl Core {
     /// Of a lease of the journal whose slot is no more.
     pub(super) fn revoke_unplaced(&mut self, turn: &mut Turn<'_>, lease: LeaseRecord, why: &str) {
         let how = LeaseEnd::Revoked(why.into());
-        self.bury(lease.lease.0.0, how.clone());
+        self.ended.insert(lease.lease.0.0, how.clone());
         let LeaseRecord { lease, trajectory, container, slot, .. } = lease;
         turn.push(Effect::Journal(Record::LeaseEnded { lease }));
         turn.push(Effect::LeaseEnded { lease, trajectory, container, slot, how });

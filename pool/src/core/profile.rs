@@ -2,7 +2,8 @@
 
 use super::{
     bits::Bits,
-    container::{Group, Kind, Phase, Tally},
+    container::{Group, Phase, Tally},
+    slots::Kind,
     types::Millis,
 };
 use slotmux_protocol::{ProfileName, v1};

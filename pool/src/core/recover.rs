@@ -6,10 +6,10 @@
 
 use super::{
     ContainerRecord, Core, Effect, EpochCounter, LeaseRecord, Millis, Record, Settings, Turn,
-    container::{Lease, Phase, State},
+    container::Phase,
     profile::Profile,
+    slots::{Lease, State},
     timer::Timer,
-    types::At,
 };
 use slotmux_protocol::{ContainerId, ProfileName};
 use std::collections::HashMap;
@@ -50,12 +50,16 @@ impl Core {
             settings,
             profiles,
             containers: super::Arena::default(),
+            slots: super::Slots::default(),
             by_id: HashMap::new(),
-            leases: super::NumberMap::default(),
+            leases: super::Index::default(),
             ended: super::Ended::new(ended_max),
-            trajectories: HashMap::new(),
+            held: super::Index::default(),
+            trajectory_hash: std::hash::RandomState::new(),
+            waiting: HashMap::new(),
             waiters: super::NumberMap::default(),
             expiries: super::Due::default(),
+            deadlines: super::Due::default(),
             timers: super::Due::default(),
             epochs: EpochCounter { next, journalled: recovered.epoch_max },
             next_ticket: 0,
@@ -109,18 +113,16 @@ impl Core {
                 self.revoke_unplaced(turn, lease, why);
                 continue;
             };
-            let at = At { container: container.key.index, slot: lease.slot.0 };
-            match self.slot_mut(at) {
-                Some(slot) if slot.state == State::Unseen => slot.epoch = lease.lease.0.0,
-                _ => {
-                    self.revoke_unplaced(turn, lease, "its slot was given to a later lease");
-                    continue;
-                }
-            }
+            let at = container.slots().get(lease.slot.0);
+            let Some(at) = at.filter(|at| self.slots[*at].state == State::Unseen) else {
+                self.revoke_unplaced(turn, lease, "its slot was given to a later lease");
+                continue;
+            };
+            self.slots[at].epoch = lease.lease.0.0;
             // Renewals are not written, so each lease starts its time anew.
             let expires = turn.now.plus(lease.ttl_ms);
             let LeaseRecord { trajectory, ttl_ms, .. } = lease;
-            self.hold(turn, at, Lease { trajectory, ttl_ms, expires, due: expires });
+            self.hold(turn, at, Lease { trajectory, ttl_ms, expires });
         }
     }
 }

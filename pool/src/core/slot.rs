@@ -4,41 +4,35 @@
 
 use super::{
     Core, Effect, Turn,
-    container::{Container, Kind, Phase, Slot, State},
+    container::{Container, Phase},
+    slots::{Kind, Run, State},
     timer::Timer,
     types::{At, LeaseEnd, Spot},
 };
-use slotmux_protocol::{Epoch, SlotIndex};
+use slotmux_protocol::Epoch;
 use std::sync::Arc;
 
 /// A slot that was refused so often in a row is not tried again.
 const SHUTS_MAX: u8 = 3;
 
 impl Core {
-    pub(super) fn slot(&self, at: At) -> Option<&Slot> {
-        self.containers.at(at.container)?.slots.get(usize::from(at.slot))
+    pub(super) fn container_of(&self, at: At) -> Option<&Container> {
+        self.containers.at(self.slots[at].container)
     }
 
-    pub(super) fn slot_mut(&mut self, at: At) -> Option<&mut Slot> {
-        self.containers.at_mut(at.container)?.slots.get_mut(usize::from(at.slot))
-    }
-
-    pub(super) fn spot(&self, at: At) -> Spot {
-        let generation = self.containers.at(at.container).map_or(u32::MAX, |it| it.key.generation);
-        let container = super::ContainerKey { index: at.container, generation };
-        Spot { container, slot: SlotIndex(at.slot) }
-    }
-
-    /// The one way to change a slot's state: everything that counts slots follows.
-    pub(super) fn put(&mut self, at: At, state: State) {
-        let Some(container) = self.containers.at_mut(at.container) else { return };
+    /// The one way to change a slot's state: everything that counts slots follows. The former state
+    /// comes back.
+    pub(super) fn put(&mut self, at: At, state: State) -> State {
+        let index = self.slots[at].container;
+        let Some(container) = self.containers.at_mut(index) else { return state };
         let profile = &mut self.profiles[usize::from(container.profile)];
         let to = state.kind();
-        let from = container.put(at.slot, state).kind();
+        let former = container.put(&mut self.slots, at, state);
         if let Some(group) = container.group() {
-            profile.tally_mut(group).shift(from, to);
+            profile.tally_mut(group).shift(former.kind(), to);
         }
         list(container, profile);
+        former
     }
 
     /// The one way to change what a container's slots count as.
@@ -57,30 +51,35 @@ impl Core {
         list(container, profile);
     }
 
-    /// To be emptied. While the link is down nothing is sent: its return brings a report, and that
-    /// the order.
     pub(super) fn reset(&mut self, turn: &mut Turn<'_>, at: At) {
         self.put(at, State::Resetting { since: turn.now });
-        let spot = self.spot(at);
-        let Some(container) = self.containers.at_mut(at.container) else { return };
+        self.order_reset(turn, at);
+    }
+
+    /// To be emptied. While the link is down nothing is sent: its return brings a report, and that
+    /// the order.
+    pub(super) fn order_reset(&mut self, turn: &mut Turn<'_>, at: At) {
+        let slot = &self.slots[at];
+        let Some(container) = self.containers.at_mut(slot.container) else { return };
         if container.is_linked() {
-            let epoch = Epoch(container.slots[usize::from(at.slot)].epoch);
-            turn.push(Effect::Reset { at: spot, epoch });
+            turn.push(Effect::Reset { at: container.spot(at), epoch: Epoch(slot.epoch) });
         }
         if !std::mem::replace(&mut container.resets_watched, true) {
             let due = turn.now.plus(self.settings.reset_timeout_ms);
-            self.timers.push(due, Timer::Resets(spot.container));
+            self.timers.push(due, Timer::Resets(container.key));
         }
-        self.retire(turn, at.container);
+        let index = slot.container;
+        self.retire(turn, index);
     }
 
     pub(super) fn quarantine(&mut self, turn: &mut Turn<'_>, at: At, why: Arc<str>) {
         self.put(at, State::Quarantined);
-        turn.push(Effect::SlotQuarantined { at: self.spot(at), why });
-        let Some(container) = self.containers.at(at.container) else { return };
+        let index = self.slots[at].container;
+        let Some(container) = self.containers.at(index) else { return };
+        turn.push(Effect::SlotQuarantined { at: container.spot(at), why });
         let profile = &mut self.profiles[usize::from(container.profile)];
         profile.totals.quarantined += 1;
-        self.replace_worn(turn, at.container);
+        self.replace_worn(turn, index);
     }
 
     /// Drains a container with quarantined slots when they are many, or when nothing else is in
@@ -101,8 +100,8 @@ impl Core {
     /// Where the news is from, unless it is old.
     fn current(&self, at: Spot, epoch: Epoch) -> Option<(At, u16, Kind)> {
         let container = self.containers.get(at.container)?;
-        let slot = container.slots.get(usize::from(at.slot.0))?;
-        let place = At { container: at.container.index, slot: at.slot.0 };
+        let place = container.slots().get(at.slot.0)?;
+        let slot = &self.slots[place];
         (slot.epoch == epoch.0 && container.group().is_some()).then_some((
             place,
             container.profile,
@@ -121,7 +120,7 @@ impl Core {
         match kind {
             Kind::Opening => {
                 self.release_hold(turn, at, &why);
-                let Some(slot) = self.slot_mut(at) else { return };
+                let slot = &mut self.slots[at];
                 slot.shuts += 1;
                 if slot.shuts >= SHUTS_MAX {
                     self.quarantine(turn, at, why);
@@ -134,13 +133,14 @@ impl Core {
     }
 
     pub(super) fn clean(&mut self, turn: &mut Turn<'_>, at: Spot, epoch: Epoch) {
+        let index = at.container.index;
         let Some((at, profile, kind)) = self.current(at, epoch) else { return };
         match kind {
             Kind::Resetting => {
                 self.profiles[usize::from(profile)].totals.resets += 1;
                 self.put(at, State::Free);
-                self.retire(turn, at.container);
-                self.replace_worn(turn, at.container);
+                self.retire(turn, index);
+                self.replace_worn(turn, index);
             }
             // Emptied without our asking: whatever was in it is lost.
             Kind::Opening | Kind::Leased => {
@@ -173,10 +173,19 @@ impl Core {
 
     /// Whoever has the slot loses it, and it is reset: a lease is revoked, a waiter queues again.
     pub(super) fn release_hold(&mut self, turn: &mut Turn<'_>, at: At, why: &str) {
-        match self.slot(at).map(|slot| &slot.state) {
-            Some(State::Leased(_)) => self.end(turn, at, LeaseEnd::Revoked(why.into())),
-            Some(State::Opening { waiter, .. }) => self.requeue(turn, *waiter),
-            _ => {}
+        match self.slots[at].state {
+            State::Leased(_) => self.end(turn, at, LeaseEnd::Revoked(why.into())),
+            State::Opening { waiter, .. } => self.requeue(turn, waiter),
+            State::Unseen | State::Free | State::Resetting { .. } | State::Quarantined => {}
+        }
+    }
+
+    /// The waiters that were to get one of these slots queue again.
+    pub(super) fn requeue_all(&mut self, turn: &mut Turn<'_>, slots: Run) {
+        for at in slots.places() {
+            if let State::Opening { waiter, .. } = self.slots[at].state {
+                self.requeue(turn, waiter);
+            }
         }
     }
 }

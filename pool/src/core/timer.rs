@@ -2,14 +2,13 @@
 
 use super::{
     Core, Refusal, Turn,
-    container::{LinkState, Phase, State},
-    types::{At, ContainerKey, Millis},
+    container::{LinkState, Phase},
+    slots::State,
+    types::{ContainerKey, Millis},
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
-    /// Of a waiter.
-    Deadline(u64),
     /// The link of a container should have been up for the first time.
     Start(ContainerKey),
     /// The link of a container has been down for long, unless it came back.
@@ -29,15 +28,17 @@ impl Core {
         while let Some((_, timer)) = self.timers.pop(turn.now) {
             self.fire(turn, timer);
         }
-        while let Some((when, epoch)) = self.expiries.pop(turn.now) {
-            self.maybe_expired(turn, when, epoch);
+        while let Some((_, waiter)) = self.deadlines.pop(turn.now) {
+            self.refuse(turn, waiter, Refusal::Deadline);
+        }
+        while let Some((when, at)) = self.expiries.pop(turn.now) {
+            self.maybe_expired(turn, when, at);
         }
         self.sweep();
     }
 
     fn fire(&mut self, turn: &mut Turn<'_>, timer: Timer) {
         match timer {
-            Timer::Deadline(waiter) => self.refuse(turn, waiter, Refusal::Deadline),
             Timer::Start(container) => self.check_start(turn, container),
             Timer::LinkDead(container) => self.check_link(turn, container),
             Timer::Resets(container) => self.check_resets(turn, container),
@@ -89,12 +90,8 @@ impl Core {
         container.resets_watched = false;
         let (profile, is_linked) = (container.profile, container.is_linked());
         let mut oldest: Option<Millis> = None;
-        for slot in container.slot_numbers() {
-            let at = At { container: key.index, slot };
-            let Some(State::Resetting { since }) = self.slot(at).map(|slot| &slot.state) else {
-                continue;
-            };
-            let since = *since;
+        for at in container.slots().places() {
+            let State::Resetting { since } = self.slots[at].state else { continue };
             if is_linked && turn.now.since(since) >= limit_ms {
                 self.quarantine(turn, at, "its reset took too long".into());
             } else {
@@ -112,16 +109,15 @@ impl Core {
 
     /// Keeps the heaps in proportion to what they are about.
     fn sweep(&mut self) {
-        if self.expiries.is_bloated(self.leases.len()) {
-            let mut expiries = std::mem::take(&mut self.expiries);
-            expiries.sweep(|_, epoch| self.leases.contains_key(epoch));
-            self.expiries = expiries;
+        if self.expiries.is_bloated(self.slots.len()) {
+            self.expiries.sweep(|when, at| self.slots[*at].due == when);
         }
-        let live = self.waiters.len() + 4 * self.containers.len() + 2 * self.profiles.len();
+        if self.deadlines.is_bloated(self.waiters.len()) {
+            self.deadlines.sweep(|_, waiter| self.waiters.contains_key(waiter));
+        }
+        let live = 4 * self.containers.len() + 2 * self.profiles.len();
         if self.timers.is_bloated(live) {
-            let mut timers = std::mem::take(&mut self.timers);
-            timers.sweep(|_, timer| match timer {
-                Timer::Deadline(waiter) => self.waiters.contains_key(waiter),
+            self.timers.sweep(|_, timer| match timer {
                 Timer::Start(key) => self
                     .containers
                     .get(*key)
@@ -133,7 +129,6 @@ impl Core {
                 Timer::Resets(key) | Timer::Retire(key) => self.containers.get(*key).is_some(),
                 Timer::Backoff(_) | Timer::Scale(_) => true,
             });
-            self.timers = timers;
         }
     }
 }

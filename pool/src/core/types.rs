@@ -8,6 +8,8 @@ use std::sync::Arc;
 pub struct Millis(pub u64);
 
 impl Millis {
+    pub(super) const END: Self = Self(u64::MAX);
+
     #[must_use]
     pub fn plus(self, span_ms: u64) -> Self {
         Self(self.0.saturating_add(span_ms))
@@ -42,12 +44,9 @@ pub struct Spot {
     pub slot: SlotIndex,
 }
 
-/// A slot by its container's place alone: only good within one turn, or while a lease is on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct At {
-    pub(super) container: u32,
-    pub(super) slot: u16,
-}
+/// A slot's place among all: only good within one turn, or while a lease is on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct At(pub(super) u32);
 
 /// How a lease ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

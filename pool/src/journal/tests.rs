@@ -1,18 +1,12 @@
 //! Real files, and a disk that fails when it is told to.
 
-use super::{Journal, JournalError, JournalMode, ReadJournal, Written, store::Store};
+use super::{Journal, JournalError, JournalMode, ReadJournal, Written, disk::Disk};
 use crate::core::{ContainerRecord, LeaseRecord, Record, Recovered};
-use redb::{BackendError, Database, StorageBackend, TableDefinition, backends::FileBackend};
+use redb::{Database, TableDefinition};
 use slotmux_protocol::{ContainerId, Epoch, LeaseId, SlotIndex, TrajectoryId};
 use std::{
-    io,
-    ops::Bound,
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-        mpsc,
-    },
+    sync::{Arc, mpsc},
     time::Duration,
 };
 
@@ -114,75 +108,12 @@ fn a_file_of_the_future_a_damaged_one_and_one_in_use_are_refused_with_advice() {
     assert!(text.contains("journal.redb") && text.contains("move it away"), "{text}");
 }
 
-#[derive(Debug)]
-struct Disk {
-    file: FileBackend,
-    is_full: Arc<AtomicBool>,
-}
-
-impl Disk {
-    fn check(&self) -> io::Result<()> {
-        if self.is_full.load(Ordering::SeqCst) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        Ok(())
-    }
-}
-
-impl StorageBackend for Disk {
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.file.read(offset, out)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.check()?;
-        self.file.set_len(len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.check()?;
-        self.file.sync_data()
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.check()?;
-        self.file.write(offset, data)
-    }
-
-    fn close(&self) -> io::Result<()> {
-        self.file.close()
-    }
-
-    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.file.try_lock_range(start, end)
-    }
-}
-
 #[test]
 fn a_full_disk_is_told_and_the_ends_are_written_when_there_is_room_again() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("journal.redb");
-    let is_full = Arc::new(AtomicBool::new(false));
-    let opener = {
-        let (path, is_full) = (path.clone(), Arc::clone(&is_full));
-        move || {
-            let file = std::fs::File::options()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(&path)?;
-            let file = FileBackend::new(file)?;
-            let disk = Disk { file, is_full: Arc::clone(&is_full) };
-            Database::builder().create_with_backend(disk)
-        }
-    };
-    let store = Store::open("a full disk".into(), Box::new(opener)).unwrap();
-    let (journal, written) = begin(ReadJournal::with(store).unwrap().0);
+    let disk = Disk::new(path.clone());
+    let (journal, written) = begin(disk.open().unwrap().0);
     let told = |epoch| {
         let told = written.recv_timeout(LONG).unwrap();
         assert_eq!(told.leases, [LeaseId(Epoch(epoch))]);
@@ -190,12 +121,12 @@ fn a_full_disk_is_told_and_the_ends_are_written_when_there_is_room_again() {
     };
     journal.append(vec![opened(1)]);
     assert!(told(1));
-    is_full.store(true, Ordering::SeqCst);
+    disk.fill();
     journal.append(vec![ended(1), opened(2)]);
     assert!(!told(2));
     journal.append(vec![opened(3)]);
     assert!(!told(3), "still full");
-    is_full.store(false, Ordering::SeqCst);
+    disk.make_room();
     journal.append(vec![opened(4)]);
     assert!(told(4));
     drop(journal);

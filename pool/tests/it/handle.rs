@@ -96,6 +96,27 @@ async fn a_dropped_acquire_holds_nothing() {
 }
 
 #[tokio::test]
+async fn a_newer_acquire_of_a_trajectory_takes_the_older_ones_place() {
+    let town = Town::new().await;
+    let pool = start(&town, config(1, 1)).await;
+    let lease = one(&pool, "a").await;
+    let again = || {
+        let pool = pool.clone();
+        tokio::spawn(async move { pool.acquire(request("b")).await })
+    };
+    let older = again();
+    while pool.status().await.unwrap().profiles["default"].waiting == 0 {
+        tokio::task::yield_now().await;
+    }
+    let newer = again();
+    let problem = timeout(LONG, older).await.unwrap().unwrap().unwrap_err();
+    assert_eq!((problem.code, problem.status), (Code::Superseded, 409));
+    pool.release(lease.lease_id).await.unwrap();
+    let leases = timeout(LONG, newer).await.unwrap().unwrap().unwrap();
+    assert_eq!(leases[0].trajectory_id.as_str(), "b");
+}
+
+#[tokio::test]
 async fn a_lease_expires_unless_a_call_runs() {
     let town = Town::new().await;
     let pool = start(&town, config(64, 1)).await;

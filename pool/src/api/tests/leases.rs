@@ -121,7 +121,9 @@ async fn a_container_s_refusal_reaches_the_client() {
 async fn a_pool_s_refusal_reaches_the_client() {
     let pool = FakePool::start().await;
     let app = pool.app(ApiSettings::default());
-    for code in [Code::UnknownProfile, Code::AcquireTimeout, Code::NeverEnough, Code::QueueFull] {
+    let refusals = [Code::UnknownProfile, Code::NeverEnough, Code::QueueFull, Code::Superseded];
+    let failures = [Code::AcquireTimeout, Code::LaunchFailed, Code::JournalUnavailable];
+    for code in refusals.into_iter().chain(failures) {
         pool.refuse(Problem::new(code, "told to"));
         let refused = app.post("/v1/leases", &json!({"trajectory_id": "t"})).await;
         assert_eq!(refused.code(), (code.status(), code.as_str().into()));
