@@ -50,7 +50,12 @@ say "tests"
 # The end-to-end tests run the release build: they are about load.
 cargo build --quiet --release
 export SLOTMUX_BIN="$PWD/target/release/slotmux"
-cargo test --quiet --workspace --no-fail-fast
+cargo test --quiet --workspace --no-fail-fast -- --show-output 2>&1 | tee target/tests.log
+skipped=$(grep -c '^skipped:' target/tests.log || true)
+if [ "$skipped" != 0 ]; then
+  printf '%s tests skipped:\n' "$skipped"
+  grep '^skipped:' target/tests.log | sort | uniq -c
+fi
 
 say "the README's first command"
 "$SLOTMUX_BIN" replay examples/rollouts.jsonl

@@ -24,13 +24,14 @@ const BUFFER_BYTES_MAX: usize = 64 << 10;
 pub(crate) struct Seats {
     /// Further clients wait in the listener's backlog.
     pub(crate) connections_max: usize,
-    /// How long a client may take to send the head of a request, also on an idle connection.
+    /// How long a client may take to send the head of a request, also on an idle connection: a
+    /// little longer than clients keep one (aiohttp: 15 s), so that it is they who close it.
     pub(crate) head_wait: Duration,
 }
 
 impl Default for Seats {
     fn default() -> Self {
-        Self { connections_max: 1_024, head_wait: Duration::from_secs(10) }
+        Self { connections_max: 1_024, head_wait: Duration::from_secs(16) }
     }
 }
 

@@ -94,15 +94,19 @@ const FAMILIES_OWN_ROOT: &[libc::c_int] =
 const FAMILIES_OWN_ROOT_OFF: &[libc::c_int] = &[libc::AF_UNIX];
 const FAMILIES_OFF: &[libc::c_int] = &[];
 
-/// Calls that change how another process is scheduled, and the argument that names it (0: itself).
-const SCHEDULING: &[(libc::c_long, u8)] = &[
-    (libc::SYS_ioprio_set, 1),
-    (libc::SYS_sched_setaffinity, 0),
-    (libc::SYS_sched_setattr, 0),
-    (libc::SYS_sched_setparam, 0),
-    (libc::SYS_sched_setscheduler, 0),
-    (libc::SYS_setpriority, 1),
+/// Calls that change how others are scheduled: an argument, and its value where the caller alone is
+/// meant. Any other value is refused.
+const SCHEDULING: &[(libc::c_long, u8, u64)] = &[
+    (libc::SYS_ioprio_set, 0, IOPRIO_WHO_PROCESS),
+    (libc::SYS_ioprio_set, 1, 0),
+    (libc::SYS_sched_setaffinity, 0, 0),
+    (libc::SYS_sched_setattr, 0, 0),
+    (libc::SYS_sched_setparam, 0, 0),
+    (libc::SYS_sched_setscheduler, 0, 0),
+    (libc::SYS_setpriority, 0, libc::PRIO_PROCESS as u64),
+    (libc::SYS_setpriority, 1, 0),
 ];
+const IOPRIO_WHO_PROCESS: u64 = 1;
 
 /// What namespaces do for a slot, and filters have to where there are none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,12 +124,15 @@ pub(crate) fn slot_filters(namespaced: Namespaced) -> io::Result<Vec<BpfProgram>
     };
     let numbers = REFUSED.iter().chain(REFUSED_HERE).chain(lasting);
     let mut refused: Rules = numbers.map(|nr| (*nr, vec![])).collect();
-    for (number, argument) in scheduling {
-        refused.insert(*number, vec![rule(vec![not_zero(*argument)?])?]);
+    for (number, argument, own) in scheduling {
+        refused.entry(*number).or_default().push(rule(vec![not(*argument, *own)?])?);
+    }
+    if namespaced != Namespaced::Yes {
+        refused.insert(libc::SYS_socketpair, vec![datagram_pairs()?]);
     }
     refused.insert(libc::SYS_clone, namespaces_of_clone()?);
     refused.insert(libc::SYS_ioctl, terminal_injection()?);
-    refused.insert(libc::SYS_prlimit64, vec![rule(vec![not_zero(0)?])?]);
+    refused.insert(libc::SYS_prlimit64, vec![rule(vec![not(0, 0)?])?]);
     refused.insert(libc::SYS_socket, other_families(families)?);
     let absent: Rules = ABSENT.iter().map(|nr| (*nr, vec![])).collect();
     Ok(vec![compile(refused, EPERM)?, compile(absent, ENOSYS)?])
@@ -186,8 +193,15 @@ fn other_families(allowed: &[libc::c_int]) -> io::Result<Vec<SeccompRule>> {
     Ok(vec![rule(conditions)?])
 }
 
-fn not_zero(arg: u8) -> io::Result<SeccompCondition> {
-    condition(arg, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, 0)
+/// One end of such a pair can send to any path; the other kinds are connected for good.
+fn datagram_pairs() -> io::Result<SeccompRule> {
+    const KIND: u64 = 0xf;
+    let datagram = u64::from(libc::SOCK_DGRAM.cast_unsigned());
+    rule(vec![condition(1, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(KIND), datagram)?])
+}
+
+fn not(arg: u8, value: u64) -> io::Result<SeccompCondition> {
+    condition(arg, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value)
 }
 
 fn condition(

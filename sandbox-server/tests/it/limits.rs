@@ -1,9 +1,15 @@
 //! A slot's limits: what goes over them is the slot's own loss.
 
 use crate::{
+    host::until,
     http::bash,
-    rung::{Rung, scenarios},
-    server::{Server, Setup},
+    rung::{ANY, Rung, scenarios},
+    server::{Server, Setup, home},
+};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+use std::{
+    fs,
+    process::{Command, Stdio},
 };
 
 scenarios! {
@@ -107,4 +113,39 @@ async fn files_and_core_dumps_have_the_limits_that_were_set(rung: &'static Rung)
         server.output(0, "ulimit -Sn; ulimit -Hn; ulimit -Sc; ulimit -Hc").await,
         "77\n77\n0\n0"
     );
+}
+
+#[tokio::test]
+async fn the_servers_own_limit_of_file_sizes_is_an_error_and_not_its_end() {
+    let server = Server::start(&ANY);
+    let limit = Rlimit { current: Some(1_000_000), maximum: Some(1_000_000) };
+    prlimit(Some(server.pid()), Resource::Fsize, limit).unwrap();
+    let written = server.write(0, "big", &"x".repeat(2_000_000)).await;
+    assert!(!written.success && !written.error.is_empty(), "{written:?}");
+    assert!(server.write(0, "small", "x").await.success);
+    assert_eq!(server.output(0, "cat small").await, "x");
+}
+
+#[tokio::test]
+async fn the_server_takes_all_the_descriptors_that_it_may_have() {
+    let dir = home(&ANY);
+    let mut server = Command::new("bash")
+        .args(["-c", "ulimit -Sn 200; ulimit -Hn 300; exec \"$@\"", "-"])
+        .arg(dir.path().join("server"))
+        .args(["--port", "0", "--slots", "1", "--isolation", "none", "--isolation-min", "none"])
+        .args(["--lifetime-s", "60", "--data-dir"])
+        .arg(dir.path().join("data"))
+        .arg("--ready-file")
+        .arg(dir.path().join("ready"))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    until("it serves", || dir.path().join("ready").exists()).await;
+    let limits = fs::read_to_string(format!("/proc/{}/limits", server.id())).unwrap();
+    let pid = Pid::from_raw(server.id().try_into().unwrap()).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    assert!(server.wait().unwrap().success());
+    let line = limits.lines().find_map(|it| it.strip_prefix("Max open files")).unwrap();
+    let numbers: Vec<_> = line.split_whitespace().take(2).collect();
+    assert_eq!(numbers, ["300", "300"]);
 }

@@ -34,14 +34,19 @@ fn in_a_slot() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
-/// Makes directories in one another, as many as it is told.
+/// Makes directories in one another, as many as it is told. From the innermost outwards: where
+/// Landlock stands, each name that is made costs as much as it is deep.
 fn deep(args: &[&str]) -> Vec<String> {
-    for level in 0..args[0].parse::<u32>().unwrap() {
-        if let Err(error) = fs::create_dir("d").and_then(|()| std::env::set_current_dir("d")) {
+    fs::create_dir("d").unwrap();
+    fs::write("d/leaf", "x").unwrap();
+    for level in 1..args[0].parse::<u32>().unwrap() {
+        let wrapped = fs::create_dir("e")
+            .and_then(|()| fs::rename("d", "e/d"))
+            .and_then(|()| fs::rename("e", "d"));
+        if let Err(error) = wrapped {
             return vec![format!("level {level}: {error}")];
         }
     }
-    fs::write("leaf", "x").unwrap();
     Vec::new()
 }
 
