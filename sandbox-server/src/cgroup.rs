@@ -18,8 +18,8 @@ use std::{
 /// a slot that is full (the limit itself is an rlimit of each command).
 const PROCESSES_SPARE: u32 = 16;
 /// Five seconds in all.
-const KILLS_MAX: usize = 1_000;
-const KILL_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+const PAUSES_MAX: usize = 1_000;
+const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Version {
@@ -95,11 +95,11 @@ impl Cgroups {
 pub(crate) fn remove_recorded(file: &Path) {
     for dir in fs::read_to_string(file).unwrap_or_default().lines().map(Path::new) {
         // A killed process leaves its cgroup when it is reaped, or its parent's parent gets to it.
-        for _ in 0..KILLS_MAX {
+        for _ in 0..PAUSES_MAX {
             if kill_members(dir) == 0 {
                 break;
             }
-            let _ = poll(&mut [], Some(&KILL_PAUSE));
+            let _ = poll(&mut [], Some(&PAUSE));
         }
         remove_tree(dir);
     }
@@ -135,7 +135,16 @@ fn remove_tree(dir: &Path) {
             remove_tree(&entry.path());
         }
     }
-    if let Err(error) = fs::remove_dir(dir)
+    let mut removed = fs::remove_dir(dir);
+    for _ in 0..PAUSES_MAX {
+        // A process that has ended, and is listed no more, keeps its cgroup busy for a moment.
+        if !matches!(&removed, Err(error) if error.kind() == io::ErrorKind::ResourceBusy) {
+            break;
+        }
+        let _ = poll(&mut [], Some(&PAUSE));
+        removed = fs::remove_dir(dir);
+    }
+    if let Err(error) = removed
         && error.kind() != io::ErrorKind::NotFound
     {
         tracing::warn!(dir = %dir.display(), %error, "cgroup not removed");

@@ -25,9 +25,10 @@ use std::{
 use tokio::{task::spawn_blocking, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-/// How long ended processes may stay in their cgroup.
-const GONE_TICKS: u32 = 2_000;
-const GONE_TICK: Duration = Duration::from_millis(1);
+/// How long ended processes may stay in their cgroup: until they have left the processor for the
+/// last time, which takes seconds when a thousand others want it.
+const GONE_TICKS: u32 = 15_000;
+const GONE_TICK: Duration = Duration::from_millis(2);
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RenewError {

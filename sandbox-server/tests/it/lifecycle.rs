@@ -54,8 +54,9 @@ async fn after_the_grace_period_what_runs_is_cancelled_by_infra(rung: &'static R
         },
         async {
             until("it runs", || !marked(&mark).is_empty()).await;
-            until_within(LIMIT, "the other slot has answered", async || {
-                server.get("/slots").await["slots"][1]["state"] == "available"
+            until_within(LIMIT, "one call waits, the other slot has answered", async || {
+                let slots = server.get("/slots").await;
+                slots["slots"][0]["queued"] == 2 && slots["slots"][1]["queued"] == 0
             })
             .await;
             server.signal(Signal::TERM);
