@@ -17,6 +17,8 @@ use std::{
 /// Processes of a slot's cgroup beyond its limit: the init has to be able to start a command in
 /// a slot that is full (the limit itself is an rlimit of each command).
 const PROCESSES_SPARE: u32 = 16;
+/// Servers of one name on one machine, and what killed ones have left.
+const NAMESAKES_MAX: u32 = 1_000;
 /// Five seconds in all.
 const PAUSES_MAX: usize = 1_000;
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
@@ -172,7 +174,7 @@ fn v1_directory(
         controllers.split(',').any(|it| it == controller).then(|| parts.next()).flatten()
     })?;
     let parent = below(Path::new(mount.get(1)?), path);
-    usable(parent.join(name)).map(|dir| (Version::V1, dir))
+    new_directory(&parent, name).map(|dir| (Version::V1, dir))
 }
 
 fn v2_directory(own: &str, mounts: &str, name: &str) -> Option<PathBuf> {
@@ -190,7 +192,7 @@ fn v2_directory(own: &str, mounts: &str, name: &str) -> Option<PathBuf> {
         fs::write(leaf.join("cgroup.procs"), "0").ok()?;
         delegate(&parent).ok()?;
     }
-    let dir = usable(parent.join(name))?;
+    let dir = new_directory(&parent, name)?;
     delegate(&dir).ok()?;
     Some(dir)
 }
@@ -209,7 +211,22 @@ fn below(mount: &Path, path: &str) -> PathBuf {
     if inner.is_dir() { inner } else { mount.to_owned() }
 }
 
-/// Makes the directory, or makes use of what an earlier server of this name left.
+/// A directory that nobody else has, not even a server of the same name: processes in it are ours
+/// to kill.
+fn new_directory(parent: &Path, name: &str) -> Option<PathBuf> {
+    for number in 0..NAMESAKES_MAX {
+        let suffix = if number == 0 { String::new() } else { format!("-{number}") };
+        let dir = parent.join(format!("{name}{suffix}"));
+        match fs::create_dir(&dir) {
+            Ok(()) => return Some(dir),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(_read_only) => return None,
+        }
+    }
+    None
+}
+
+/// Makes the directory of a slot, or makes use of the one that is there.
 fn usable(dir: PathBuf) -> Option<PathBuf> {
     match fs::create_dir(&dir) {
         Ok(()) => Some(dir),
@@ -371,10 +388,16 @@ mod tests {
         assert_eq!(v2_directory("0::/\n", &mounts, "slotmux-a"), None);
         fs::write(dir.path().join("cgroup.controllers"), "cpu memory pids\n").unwrap();
         fs::write(dir.path().join("cgroup.subtree_control"), "").unwrap();
-        fs::create_dir(dir.path().join("slotmux-a")).unwrap();
-        fs::write(dir.path().join("slotmux-a/cgroup.subtree_control"), "").unwrap();
-        let found = v2_directory("0::/\n", &mounts, "slotmux-a");
-        assert_eq!(found, Some(dir.path().join("slotmux-a")));
+        // A tree of plain files has no kernel that would fill a new directory.
+        assert_eq!(v2_directory("0::/\n", &mounts, "slotmux-a"), None);
+        assert!(dir.path().join("slotmux-a").is_dir());
+    }
+
+    #[test]
+    fn servers_of_one_name_do_not_share_a_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = [(); 3].map(|()| new_directory(dir.path(), "slotmux-a").unwrap());
+        assert_eq!(made, ["slotmux-a", "slotmux-a-1", "slotmux-a-2"].map(|it| dir.path().join(it)));
     }
 
     #[test]
