@@ -54,7 +54,7 @@ use arena::Arena;
 use container::Container;
 use due::Due;
 use ended::Ended;
-use hash::NumberMap;
+pub(crate) use hash::NumberMap;
 use index::Index;
 use profile::Profile;
 use slotmux_protocol::{ContainerId, ProfileName, TrajectoryId, v1};

@@ -178,6 +178,13 @@ fn v1_directory(
 }
 
 fn v2_directory(own: &str, mounts: &str, name: &str) -> Option<PathBuf> {
+    let dir = new_directory(&v2_parent(own, mounts)?, name)?;
+    delegate(&dir).ok()?;
+    Some(dir)
+}
+
+/// Our own cgroup, when it may have children with limits.
+fn v2_parent(own: &str, mounts: &str) -> Option<PathBuf> {
     let mount = mounts.lines().map(fields).find(|it| it.get(2) == Some(&"cgroup2"))?;
     let path = own.lines().find_map(|line| line.strip_prefix("0::"))?;
     let parent = below(Path::new(mount.get(1)?), path);
@@ -192,9 +199,7 @@ fn v2_directory(own: &str, mounts: &str, name: &str) -> Option<PathBuf> {
         fs::write(leaf.join("cgroup.procs"), "0").ok()?;
         delegate(&parent).ok()?;
     }
-    let dir = new_directory(&parent, name)?;
-    delegate(&dir).ok()?;
-    Some(dir)
+    Some(parent)
 }
 
 fn delegate(dir: &Path) -> io::Result<()> {
@@ -385,12 +390,12 @@ mod tests {
         let root = dir.path().to_str().unwrap();
         let mounts = format!("cgroup2 {root} cgroup2 rw 0 0\n");
         fs::write(dir.path().join("cgroup.controllers"), "cpu memory\n").unwrap();
-        assert_eq!(v2_directory("0::/\n", &mounts, "slotmux-a"), None);
+        assert_eq!(v2_parent("0::/\n", &mounts), None);
         fs::write(dir.path().join("cgroup.controllers"), "cpu memory pids\n").unwrap();
         fs::write(dir.path().join("cgroup.subtree_control"), "").unwrap();
-        // A tree of plain files has no kernel that would fill a new directory.
-        assert_eq!(v2_directory("0::/\n", &mounts, "slotmux-a"), None);
-        assert!(dir.path().join("slotmux-a").is_dir());
+        assert_eq!(v2_parent("0::/\n", &mounts).as_deref(), Some(dir.path()));
+        let control = fs::read_to_string(dir.path().join("cgroup.subtree_control")).unwrap();
+        assert_eq!(control, "+memory +pids");
     }
 
     #[test]

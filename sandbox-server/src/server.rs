@@ -196,8 +196,7 @@ fn remove_files(data_dir: &Path) {
     }
 }
 
-/// What a server that was killed has left.
-/// What belongs to one that lives is refused.
+/// Removes what a server that was killed has left. What belongs to one that lives is refused.
 pub(crate) fn clean_up_after(settings: &Settings) -> Result<(), StartError> {
     let dir = &settings.data_dir;
     if !dir.exists() {

@@ -6,18 +6,16 @@
 mod tests;
 
 use super::{Abandoned, LinkLimits};
-use crate::routes::{Beating, LeaseEnd};
+use crate::{
+    core::NumberMap,
+    routes::{Beating, LeaseEnd},
+};
 use bytes::Bytes;
 use slotmux_protocol::{
     CausedBy, Code, Ended, Epoch, ExecutionId, Isolation, Network, Problem, SlotIndex, ToolResult,
     Usage, link::ServerInfo,
 };
-use std::{
-    collections::HashMap,
-    hash::{BuildHasherDefault, Hasher},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc::UnboundedSender, oneshot},
     time::Instant,
@@ -35,7 +33,7 @@ pub(super) struct Table {
     phase: Phase,
     /// Of the last server that answered.
     server: Option<ServerInfo>,
-    calls: HashMap<u64, Entry, BuildHasherDefault<Spread>>,
+    calls: NumberMap<Entry>,
     slots: HashMap<SlotIndex, Turns>,
     bytes: usize,
 }
@@ -92,7 +90,7 @@ impl Table {
             limits,
             phase: Phase::Down,
             server: None,
-            calls: HashMap::default(),
+            calls: NumberMap::default(),
             slots: HashMap::new(),
             bytes: 0,
         }
@@ -354,24 +352,4 @@ impl Table {
 
 fn not_run(why: &str) -> Problem {
     Problem::new(Code::ContainerUnreachable, format!("the call was not run: {why}; retry it"))
-}
-
-/// Call ids are ours and count up: no attacker chooses them, and one multiplication spreads them.
-#[derive(Default)]
-pub(super) struct Spread(u64);
-
-impl Hasher for Spread {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
-    }
 }
