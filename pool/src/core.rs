@@ -84,6 +84,8 @@ pub struct Core {
     containers: Arena<Container>,
     slots: Slots,
     by_id: HashMap<ContainerId, ContainerKey>,
+    /// Found at the start, and not linked since: what they have open may be unknown to us.
+    unheard: Vec<ContainerKey>,
     /// Where leases are, by their epochs.
     leases: Index,
     ended: Ended,

@@ -34,7 +34,7 @@ use server::{Ground, Server};
 use std::{error::Error, fmt::Write as _, fs, io, path::Path, process::ExitCode, sync::Arc};
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     time::{sleep, timeout},
 };
 
@@ -155,6 +155,9 @@ async fn serve(settings: Settings, ground: Ground) -> Result<(), Box<dyn Error>>
         io::Error::new(error.kind(), format!("listen on {host}:{port}: {error}"))
     })?;
     let authority = listener.local_addr()?.to_string();
+    // From now on they are words to us: whoever sees that we are ready may say them at once.
+    let terminate = signal(SignalKind::terminate())?;
+    let interrupt = signal(SignalKind::interrupt())?;
     let server = Server::start(settings, ground).await?;
     if let Some(path) = &server.settings.ready_file {
         write_whole(path, &serde_json::json!({ "authority": authority }).to_string())?;
@@ -163,7 +166,7 @@ async fn serve(settings: Settings, ground: Ground) -> Result<(), Box<dyn Error>>
     let router = http::router(Arc::clone(&server));
     let draining = server.draining.clone();
     let serving = tokio::spawn(listen::serve(listener, router, listen::Seats::default(), draining));
-    let why = until_told_to_stop(&server).await?;
+    let why = until_told_to_stop(&server, terminate, interrupt).await;
     tracing::info!(why, "stopping");
     server.drain(server.grace.get().copied().unwrap_or(server.settings.grace)).await;
     server.ended.cancel();
@@ -178,22 +181,24 @@ async fn serve(settings: Settings, ground: Ground) -> Result<(), Box<dyn Error>>
     Ok(())
 }
 
-async fn until_told_to_stop(server: &Server) -> io::Result<&'static str> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+async fn until_told_to_stop(
+    server: &Server,
+    mut terminate: Signal,
+    mut interrupt: Signal,
+) -> &'static str {
     let lifetime = async {
         match server.settings.lifetime {
             Some(lifetime) => sleep(lifetime).await,
             None => std::future::pending().await,
         }
     };
-    Ok(tokio::select! {
+    tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
         () = server.stop.cancelled() => "the pool said so",
         () = lifetime => "its lifetime is over",
         () = orphaned(server) => "no pool has been linked for too long",
-    })
+    }
 }
 
 async fn orphaned(server: &Server) {

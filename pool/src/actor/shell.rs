@@ -402,6 +402,13 @@ pub(super) fn answer<T>(reply: oneshot::Sender<T>, with: T) {
 pub(super) fn no_lease(lease: LeaseId, why: NoLease) -> Problem {
     match why {
         NoLease::Unknown => routes::unknown(lease),
+        NoLease::Unheard => Problem::new(
+            Code::ContainerUnreachable,
+            format!(
+                "whether `{lease}` is held is not known yet: the pool was started without its \
+                 journal and has not heard from all of its containers; retry"
+            ),
+        ),
         NoLease::Ended(how) => route_end(how).problem(lease),
     }
 }

@@ -94,9 +94,14 @@ impl Shared {
             Err(problem) if problem.code == Code::UnknownLease => {}
             found => return found,
         }
-        self.pool.lease(lease).await?;
         let linked = async {
             loop {
+                match self.pool.lease(lease).await {
+                    Err(problem) if problem.code != Code::ContainerUnreachable => {
+                        return Err(problem);
+                    }
+                    _held_or_not_known_yet => {}
+                }
                 match routes.find(lease) {
                     Err(problem) if problem.code == Code::UnknownLease => sleep(ROUTE_EVERY).await,
                     found => return found,

@@ -204,6 +204,9 @@ pub enum Refusal {
 pub enum NoLease {
     #[error("no such lease")]
     Unknown,
+    /// The journal does not know it, but a container that was not heard of yet may.
+    #[error("not known yet")]
+    Unheard,
     #[error("the lease is over")]
     Ended(LeaseEnd),
 }

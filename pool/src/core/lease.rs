@@ -2,6 +2,7 @@
 
 use super::{
     Core, Effect, NoLease, Record, Turn,
+    container::{LinkState, Phase},
     hash::{epoch_hash, low_half},
     slots::{Lease, Slot, State},
     types::{At, ContainerKey, LeaseEnd, Millis, ProfileKey, Spot},
@@ -80,12 +81,26 @@ impl Core {
     fn find(&self, lease: LeaseId) -> Result<At, NoLease> {
         let epoch = lease.0.0;
         let Some(at) = self.lease_at(epoch) else {
-            let how = self.ended.get(epoch).ok_or(NoLease::Unknown)?;
+            let how = self.ended.get(epoch).ok_or_else(|| self.not_known(epoch))?;
             return Err(NoLease::Ended(how));
         };
         match self.slots[at].state {
             State::Leased(_) => Ok(at),
             _ => Err(NoLease::Unknown),
+        }
+    }
+
+    /// What the journal knew up to its last epoch is complete; later ones it may have lost.
+    fn not_known(&self, epoch: u64) -> NoLease {
+        let unheard = |key: &ContainerKey| {
+            self.containers
+                .get(*key)
+                .is_some_and(|it| *it.link() == LinkState::Never && it.phase != Phase::Stopping)
+        };
+        if epoch > self.epochs.journalled && self.unheard.iter().any(unheard) {
+            NoLease::Unheard
+        } else {
+            NoLease::Unknown
         }
     }
 

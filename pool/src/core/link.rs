@@ -57,6 +57,7 @@ impl Core {
         });
         if is_first {
             self.came_up(turn, key, profile);
+            self.unheard.retain(|it| *it != key);
         }
         self.reconcile_all(turn, key.index, reports);
         self.retire(turn, key.index);

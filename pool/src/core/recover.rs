@@ -52,6 +52,7 @@ impl Core {
             containers: super::Arena::default(),
             slots: super::Slots::default(),
             by_id: HashMap::new(),
+            unheard: Vec::new(),
             leases: super::Index::default(),
             ended: super::Ended::new(ended_max),
             held: super::Index::default(),
@@ -89,6 +90,7 @@ impl Core {
         }
         let key = self.add_container(id, profile.0, slots);
         self.regroup(key.index, |container| container.phase = Phase::Ready);
+        self.unheard.push(key);
         self.timers.push(turn.now.plus(patience_ms), Timer::Start(key));
     }
 

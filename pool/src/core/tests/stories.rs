@@ -8,7 +8,10 @@ use crate::core::{
     Closing, ContainerRecord, Effect, Event, LeaseEnd, LeaseRecord, NoLease, Recovered, Refusal,
     Retry, SeenContainer, WaiterId,
 };
-use slotmux_protocol::{ContainerId, Epoch, LeaseId, ProfileName, SlotIndex, TrajectoryId};
+use slotmux_protocol::{
+    ContainerId, Epoch, LeaseId, ProfileName, SlotIndex, TrajectoryId,
+    link::{SlotReport, SlotState},
+};
 
 fn world(slots: u16, min: u32, max: u32) -> World {
     World::new(vec![profile("a", slots, min, max)])
@@ -321,4 +324,27 @@ fn a_journal_is_believed_as_far_as_its_containers_exist() {
     assert!(world.core.lease(LeaseId(Epoch(7))).is_err());
     world.deliver();
     assert!(leases(&world, next)[0].0.0 > u64::from(u32::MAX) << 10);
+}
+
+#[test]
+fn without_its_journal_a_lease_is_unknown_only_when_every_container_was_heard() {
+    let id = ContainerId::new("here").unwrap();
+    let seen = SeenContainer {
+        id: id.clone(),
+        profile: ProfileName::new("a").unwrap(),
+        slots: 2,
+        patience_ms: 15_000,
+    };
+    let lease = LeaseId(Epoch(7));
+    let recovered = Recovered { epoch_max: 6, ..Recovered::default() };
+    let mut world = World::recovered(vec![profile("a", 2, 0, 2)], recovered, vec![seen]);
+    assert_eq!(world.core.lease(lease), Err(NoLease::Unheard));
+    assert_eq!(world.tell(Event::Release { lease }), Err(NoLease::Unheard));
+    assert_eq!(world.core.lease(LeaseId(Epoch(6))), Err(NoLease::Unknown), "the journal knew");
+    let container = world.core.container(&id).unwrap();
+    let clean =
+        |slot| SlotReport { slot: SlotIndex(slot), state: SlotState::Clean { fence: Epoch(0) } };
+    let reports = vec![clean(0), clean(1)];
+    world.tell(Event::LinkUp { container, boot: "boot".into(), reports }).unwrap();
+    assert_eq!(world.core.lease(lease), Err(NoLease::Unknown));
 }
