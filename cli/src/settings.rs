@@ -160,6 +160,8 @@ impl ProfileOptions {
         set_span(&mut config.cooldown, self.cooldown_s);
         set_span(&mut config.start_timeout, self.start_timeout_s);
         set(&mut config.slot_limits.memory_bytes_max, self.memory_bytes_max);
+        set(&mut config.slot_limits.cpu_millis_max, self.cpu_millis_max);
+        set(&mut config.slot_limits.disk_bytes_max, self.disk_bytes_max);
         set(&mut config.slot_limits.processes_max, self.processes_max);
         set(&mut config.slot_limits.open_files_max, self.open_files_max);
         set(&mut config.slot_limits.file_bytes_max, self.file_bytes_max);

@@ -45,6 +45,8 @@ pub(crate) fn serve(
     option("--ready-file", &dir.ready());
     let limits = spec.slot_limits;
     option("--memory-bytes-max", &limits.memory_bytes_max.to_string());
+    option("--cpu-millis-max", &limits.cpu_millis_max.to_string());
+    option("--disk-bytes-max", &limits.disk_bytes_max.to_string());
     option("--processes-max", &limits.processes_max.to_string());
     option("--open-files-max", &limits.open_files_max.to_string());
     option("--file-bytes-max", &limits.file_bytes_max.to_string());

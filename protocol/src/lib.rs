@@ -20,7 +20,11 @@ pub use ids::{
 pub use limits::{CallLimits, Limits, SlotLimits};
 pub use problem::{Code, Problem};
 pub use result::{CausedBy, Ended, Isolation, ToolResult, Usage};
-pub use tool::{ArgsFault, BashArgs, Network, ReadFileArgs, ToolCall, WriteFileArgs};
+pub use tool::{
+    ArchiveArgs, ArgsFault, BashArgs, BashStatefulArgs, DeleteArgs, EditFileArgs, Encoding,
+    GlobArgs, GrepArgs, GrepMode, Keys, ListFilesArgs, MkdirArgs, MoveArgs, Network, ReadFileArgs,
+    StatArgs, TerminalAction, TerminalArgs, ToolCall, WriteFileArgs,
+};
 
 /// The version of the frames in [`link`]. Both sides refuse another one.
 pub const LINK_VERSION: u32 = 1;

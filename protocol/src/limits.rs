@@ -41,6 +41,10 @@ impl Default for Limits {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SlotLimits {
     pub memory_bytes_max: u64,
+    /// Processor time for each second, in thousandths: 1,500 is one processor and a half.
+    pub cpu_millis_max: u32,
+    /// Everything that its files take on the disk.
+    pub disk_bytes_max: u64,
     pub processes_max: u32,
     pub open_files_max: u32,
     pub file_bytes_max: u64,
@@ -52,6 +56,8 @@ impl Default for SlotLimits {
     fn default() -> Self {
         Self {
             memory_bytes_max: 512 << 20,
+            cpu_millis_max: 0,
+            disk_bytes_max: 4 << 30,
             processes_max: 256,
             open_files_max: 1_024,
             file_bytes_max: 1 << 30,
@@ -65,6 +71,8 @@ impl Default for SlotLimits {
 #[serde(default)]
 pub struct CallLimits {
     pub timeout_ms: u64,
+    /// Processor time of everything that runs in the slot meanwhile. 0: no limit.
+    pub cpu_ms_max: u64,
     /// Kept of each stream's beginning.
     pub head_bytes_max: u32,
     /// Kept of each stream's end.
@@ -77,6 +85,7 @@ impl Default for CallLimits {
     fn default() -> Self {
         Self {
             timeout_ms: 30_000,
+            cpu_ms_max: 0,
             head_bytes_max: 25_000,
             tail_bytes_max: 25_000,
             output_bytes_max: 16 << 30,

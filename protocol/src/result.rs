@@ -118,6 +118,10 @@ pub struct ToolResult {
     pub success: bool,
     /// Of `bash`: stdout, then stderr under `[stderr]`. Bytes that are not UTF-8 are replaced.
     pub output: String,
+    /// What a program may read of it: entries of a list, matches, a cursor. See the tool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    pub data: Option<serde_json::Value>,
     /// Empty when it went well.
     pub error: String,
     pub ended: Ended,

@@ -1,5 +1,20 @@
 //! The tools of a slot and their arguments, parsed once, at the edge.
 
+mod command;
+mod files;
+#[cfg(feature = "openapi")]
+mod schema;
+mod search;
+mod terminal;
+
+pub use command::{BashArgs, BashStatefulArgs};
+pub use files::{
+    ArchiveArgs, DeleteArgs, EditFileArgs, Encoding, MkdirArgs, MoveArgs, ReadFileArgs, StatArgs,
+    WriteFileArgs,
+};
+pub use search::{GlobArgs, GrepArgs, GrepMode, ListFilesArgs};
+pub use terminal::{Keys, TerminalAction, TerminalArgs};
+
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -12,38 +27,57 @@ pub enum Network {
     Off,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct BashArgs {
-    /// Run as `bash -c command` in the workspace.
-    pub command: String,
+/// Name, variant and arguments of each tool, once.
+macro_rules! tools {
+    ($($name:literal $variant:ident($args:ty),)+) => {
+        /// A tool with its arguments.
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum ToolCall {
+            $($variant($args),)+
+        }
+
+        impl ToolCall {
+            pub const NAMES: [&str; [$($name),+].len()] = [$($name),+];
+
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$variant(_) => $name,)+
+                }
+            }
+
+            pub fn parse(tool: &str, args: Value) -> Result<Self, ArgsFault> {
+                match tool {
+                    $($name => Ok(Self::$variant(read(args)?)),)+
+                    _ => Err(ArgsFault::UnknownTool { tool: tool.chars().take(100).collect() }),
+                }
+            }
+
+            /// The arguments as they stand on the wire.
+            pub fn args(&self) -> Result<Value, serde_json::Error> {
+                match self {
+                    $(Self::$variant(args) => serde_json::to_value(args),)+
+                }
+            }
+        }
+    };
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct ReadFileArgs {
-    /// Relative to the workspace, or absolute below `/workspace`.
-    pub path: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct WriteFileArgs {
-    /// Relative to the workspace, or absolute below `/workspace`; directories are made.
-    pub path: String,
-    pub content: String,
-}
-
-/// A tool with its arguments.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ToolCall {
-    Bash(BashArgs),
-    ReadFile(ReadFileArgs),
-    WriteFile(WriteFileArgs),
+tools! {
+    "bash" Bash(BashArgs),
+    "bash_stateful" BashStateful(BashStatefulArgs),
+    "terminal" Terminal(TerminalArgs),
+    "read_file" ReadFile(ReadFileArgs),
+    "write_file" WriteFile(WriteFileArgs),
+    "edit_file" EditFile(EditFileArgs),
+    "list_files" ListFiles(ListFilesArgs),
+    "glob" Glob(GlobArgs),
+    "grep" Grep(GrepArgs),
+    "stat" Stat(StatArgs),
+    "mkdir" Mkdir(MkdirArgs),
+    "delete" Delete(DeleteArgs),
+    "move" Move(MoveArgs),
+    "archive" Archive(ArchiveArgs),
 }
 
 /// Why arguments could not be understood. `field` is a path such as `args.command`.
@@ -53,27 +87,6 @@ pub enum ArgsFault {
     UnknownTool { tool: String },
     #[error("{message} (at `{field}`)")]
     Field { field: String, message: String },
-}
-
-impl ToolCall {
-    pub const NAMES: [&str; 3] = ["bash", "read_file", "write_file"];
-
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Bash(_) => "bash",
-            Self::ReadFile(_) => "read_file",
-            Self::WriteFile(_) => "write_file",
-        }
-    }
-
-    pub fn parse(tool: &str, args: Value) -> Result<Self, ArgsFault> {
-        match tool {
-            "bash" => Ok(Self::Bash(read(args)?)),
-            "read_file" => Ok(Self::ReadFile(read(args)?)),
-            "write_file" => Ok(Self::WriteFile(read(args)?)),
-            _ => Err(ArgsFault::UnknownTool { tool: tool.chars().take(100).collect() }),
-        }
-    }
 }
 
 fn read<T: DeserializeOwned>(args: Value) -> Result<T, ArgsFault> {
@@ -101,7 +114,7 @@ mod tests {
         let fault = ToolCall::parse("bash", json!({"command": "ls", "shell": "sh"})).unwrap_err();
         assert!(fault.to_string().contains("`shell`"), "{fault}");
         let fault = ToolCall::parse("python", json!({})).unwrap_err();
-        assert!(fault.to_string().contains("bash, read_file, write_file"), "{fault}");
+        assert!(fault.to_string().contains("bash, bash_stateful, terminal"), "{fault}");
     }
 
     #[test]
@@ -110,5 +123,12 @@ mod tests {
             let fault = ToolCall::parse(name, Value::Null).unwrap_err();
             assert!(matches!(fault, ArgsFault::Field { .. }), "{name}: {fault}");
         }
+    }
+
+    #[test]
+    fn what_was_parsed_stands_on_the_wire_as_it_came() {
+        let args = json!({"path": "a", "content": "b", "mode": "755"});
+        let call = ToolCall::parse("write_file", args.clone()).unwrap();
+        assert_eq!((call.name(), call.args().unwrap()), ("write_file", args));
     }
 }

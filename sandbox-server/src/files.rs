@@ -4,16 +4,21 @@
 //! `..`, nor a symbolic link, nor a race of the slot with us leads outside. Files are opened with
 //! the slot's own ids: the server never does for a slot what the slot could not do itself.
 
+pub(crate) mod tools;
+
 use crate::isolate::{Identity, sys};
 use rustix::{
     fd::{AsFd, OwnedFd},
     fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, ftruncate, mkdirat, openat2},
     io::Errno,
 };
+use slotmux_protocol::CallLimits;
 use std::{
     marker::PhantomData,
     path::{Component, Path, PathBuf},
+    time::{Duration, Instant},
 };
+use tokio_util::sync::CancellationToken;
 
 /// Largest file that `read_file` gives, in bytes.
 pub(crate) const READ_BYTES_MAX: u64 = 100_000;
@@ -38,6 +43,45 @@ pub(crate) enum FileError {
     Full(String),
     #[error("{path}: {errno}")]
     Other { path: String, errno: Errno },
+    /// The arguments make no sense together, or not with this file.
+    #[error("{0}")]
+    Invalid(String),
+    #[error("time is over")]
+    TimedOut,
+    #[error("Command was cancelled")]
+    Cancelled,
+}
+
+/// What a tool has to say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) text: String,
+    /// For programs.
+    pub(crate) data: Option<serde_json::Value>,
+}
+
+/// When a tool that takes long has to give up. To be asked now and then.
+#[derive(Debug, Clone)]
+pub(crate) struct Until {
+    deadline: Instant,
+    stop: CancellationToken,
+}
+
+impl Until {
+    pub(crate) fn new(limits: CallLimits, stop: &CancellationToken) -> Self {
+        let deadline = Instant::now() + Duration::from_millis(limits.timeout_ms);
+        Self { deadline, stop: stop.clone() }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), FileError> {
+        if self.stop.is_cancelled() {
+            return Err(FileError::Cancelled);
+        }
+        if Instant::now() >= self.deadline {
+            return Err(FileError::TimedOut);
+        }
+        Ok(())
+    }
 }
 
 /// A slot's workspace, held open.

@@ -190,16 +190,16 @@ fn tool_of(tool: &str, args: Value, isolation: Isolation) -> Result<(ToolCall, N
                     "the network cannot be kept from a command without isolation".to_owned()
                 );
             }
-            Ok((ToolCall::Bash(BashArgs { command: args.command }), network))
+            Ok((ToolCall::Bash(BashArgs::new(args.command)), network))
         }
         "read_file" => {
             let args: AtroposPath = read(args)?;
-            let args = slotmux_protocol::ReadFileArgs { path: args.path };
+            let args = slotmux_protocol::ReadFileArgs::new(args.path);
             Ok((ToolCall::ReadFile(args), Network::On))
         }
         "write_file" => {
             let args: AtroposWrite = read(args)?;
-            let args = slotmux_protocol::WriteFileArgs { path: args.path, content: args.content };
+            let args = slotmux_protocol::WriteFileArgs::new(args.path, args.content);
             Ok((ToolCall::WriteFile(args), Network::On))
         }
         other => Err(format!("Unknown tool: {}", other.chars().take(100).collect::<String>())),

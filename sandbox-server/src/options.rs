@@ -57,6 +57,14 @@ pub struct Options {
     #[arg(long, default_value_t = SlotLimits::default().memory_bytes_max, value_name = "BYTES")]
     pub memory_bytes_max: u64,
 
+    /// Processor time of a slot, in thousandths of a second for each second; 0: no limit.
+    #[arg(long, default_value_t = SlotLimits::default().cpu_millis_max, value_name = "MILLIS")]
+    pub cpu_millis_max: u32,
+
+    /// What the files of a slot take on the disk, in bytes; 0: no limit.
+    #[arg(long, default_value_t = SlotLimits::default().disk_bytes_max, value_name = "BYTES")]
+    pub disk_bytes_max: u64,
+
     /// Processes of a slot; 0: no limit.
     #[arg(long, default_value_t = SlotLimits::default().processes_max, value_name = "N")]
     pub processes_max: u32,
@@ -177,6 +185,8 @@ impl Settings {
         }
         let slot_limits = SlotLimits {
             memory_bytes_max: options.memory_bytes_max,
+            cpu_millis_max: options.cpu_millis_max,
+            disk_bytes_max: options.disk_bytes_max,
             processes_max: options.processes_max,
             open_files_max: options.open_files_max,
             file_bytes_max: options.file_bytes_max,

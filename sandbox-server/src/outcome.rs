@@ -1,7 +1,7 @@
 //! What a call came to, before it is put into the words of one wire or the other.
 
 use crate::{
-    files::FileError,
+    files::{FileError, Told},
     wire::{Captured, Done, End},
 };
 use serde_json::{Map, Value, json};
@@ -16,6 +16,7 @@ const ATROPOS_STREAM_CHARS_MAX: usize = 50_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Outcome {
     pub(crate) body: Body,
+    pub(crate) data: Option<Value>,
     /// Empty when it went well.
     pub(crate) error: String,
     pub(crate) ended: Ended,
@@ -60,6 +61,7 @@ impl Outcome {
                 cut_bytes: done.stdout.cut_bytes() + done.stderr.cut_bytes(),
             },
             body: Body::Streams { stdout: done.stdout, stderr: done.stderr },
+            data: None,
             error: String::new(),
             ended: Ended::Exited,
             caused_by: CausedBy::Policy,
@@ -128,13 +130,27 @@ impl Outcome {
         }
     }
 
-    pub(crate) fn of_file(result: Result<String, FileError>, network: Network) -> Self {
-        let (text, error, code) = match result {
-            Ok(text) => (text, String::new(), 0),
-            Err(error) => (String::new(), error.to_string(), 1),
+    pub(crate) fn of_file(
+        result: Result<Told, FileError>,
+        timeout_ms: u64,
+        cancelled_by: CausedBy,
+        network: Network,
+    ) -> Self {
+        let (told, error, code) = match result {
+            Ok(told) => (told, String::new(), 0),
+            Err(FileError::TimedOut) => {
+                let error = timed_out(timeout_ms);
+                return Self::cut_short(Ended::Timeout, CausedBy::Policy, &error, network);
+            }
+            Err(FileError::Cancelled) => {
+                let error = FileError::Cancelled.to_string();
+                return Self::cut_short(Ended::Cancelled, cancelled_by, &error, network);
+            }
+            Err(error) => (Told::default(), error.to_string(), 1),
         };
         Self {
-            body: Body::Text(text),
+            body: Body::Text(told.text),
+            data: told.data,
             error,
             ended: Ended::Exited,
             caused_by: CausedBy::Policy,
@@ -150,6 +166,7 @@ impl Outcome {
         Self {
             // So that the atropos wire says how it ended, too.
             body: Body::Streams { stdout: Captured::default(), stderr: Captured::default() },
+            data: None,
             error: error.to_owned(),
             ended,
             caused_by: by,
@@ -189,6 +206,7 @@ impl Outcome {
             execution_id,
             success: self.success(),
             output,
+            data: self.data.clone(),
             error: self.error.clone(),
             ended: self.ended,
             caused_by: self.caused_by,

@@ -4,7 +4,7 @@
 //! slot could have made it say.
 
 use serde::{Deserialize, Serialize};
-use slotmux_protocol::{CallLimits, Network};
+use slotmux_protocol::{BashArgs, CallLimits, Network};
 
 /// Largest frame either way: a command with its input, or both streams of a result.
 pub(crate) const FRAME_BYTES_MAX: usize = 32 << 20;
@@ -21,7 +21,7 @@ pub(crate) enum ToInit {
 pub(crate) struct Run {
     /// Counts up; a `Done` of another number is a late one.
     pub(crate) seq: u64,
-    pub(crate) command: String,
+    pub(crate) args: BashArgs,
     pub(crate) limits: CallLimits,
     pub(crate) network: Network,
 }

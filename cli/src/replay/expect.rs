@@ -138,6 +138,7 @@ mod tests {
             execution_id: ExecutionId::new("e").unwrap(),
             success: exit_code == Some(0),
             output: output.to_owned(),
+            data: None,
             error: String::new(),
             ended,
             caused_by: CausedBy::Policy,

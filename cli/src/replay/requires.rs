@@ -73,7 +73,7 @@ async fn ask(target: &Target, lease: LeaseId, names: &[&String]) -> Result<Vec<S
         quoted.join(" ")
     );
     let wish = Wish {
-        tool: ToolCall::Bash(BashArgs { command }),
+        tool: ToolCall::Bash(BashArgs::new(command)),
         timeout: None,
         execution_id: execution_id(lease, "requires")?,
     };

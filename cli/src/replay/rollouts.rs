@@ -162,7 +162,7 @@ impl Reading {
             if let Some(what) = wrong_path(&path) {
                 self.fault(Some(format!("files[{path:?}]")), what);
             }
-            files.push(WriteFileArgs { path, content });
+            files.push(WriteFileArgs::new(path, content));
         }
         let calls = line.calls.iter().enumerate();
         let calls = calls.filter_map(|(at, call)| self.call(&format!("calls[{at}]"), call.get()));

@@ -142,7 +142,7 @@ impl Replayer {
         outcome: &mut Outcome,
     ) -> Result<(), Stop> {
         let Some(planned) = &trajectory.reward else { return Ok(()) };
-        let tool = ToolCall::Bash(BashArgs { command: planned.command.clone() });
+        let tool = ToolCall::Bash(BashArgs::new(planned.command.clone()));
         let (answer, call) = self.call(lease, tool, planned.timeout, "reward").await;
         outcome.reward_call = Some(call);
         match (infra(&answer), answer) {

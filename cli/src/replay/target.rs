@@ -112,10 +112,5 @@ fn internal(detail: impl Into<String>) -> Problem {
 
 /// As they stand on the wire.
 fn args(tool: &ToolCall) -> Result<serde_json::Value, Problem> {
-    match tool {
-        ToolCall::Bash(args) => serde_json::to_value(args),
-        ToolCall::ReadFile(args) => serde_json::to_value(args),
-        ToolCall::WriteFile(args) => serde_json::to_value(args),
-    }
-    .map_err(|error| internal(error.to_string()))
+    tool.args().map_err(|error| internal(error.to_string()))
 }

@@ -180,6 +180,14 @@ options! {
         #[arg(long, env = "SLOTMUX_MEMORY_BYTES_MAX", value_name = "BYTES", help_heading = PROFILE)]
         memory_bytes_max: u64,
 
+        /// Processor time of a slot, in thousandths of a second for each second; 0: no limit
+        #[arg(long, env = "SLOTMUX_CPU_MILLIS_MAX", value_name = "MILLIS", help_heading = PROFILE)]
+        cpu_millis_max: u32,
+
+        /// What the files of a slot take on the disk, in bytes; 0: no limit
+        #[arg(long, env = "SLOTMUX_DISK_BYTES_MAX", value_name = "BYTES", help_heading = PROFILE)]
+        disk_bytes_max: u64,
+
         /// Processes of a slot; 0: no limit
         #[arg(long, env = "SLOTMUX_PROCESSES_MAX", value_name = "N", help_heading = PROFILE)]
         processes_max: u32,

@@ -55,6 +55,8 @@ fn print_profile(f: &mut fmt::Formatter<'_>, profile: &ProfileConfig) -> fmt::Re
     writeln!(f, "orphaned_after_s = {}", seconds(profile.orphaned_after))?;
     writeln!(f, "start_timeout_s = {}", seconds(profile.start_timeout))?;
     writeln!(f, "memory_bytes_max = {}", limits.memory_bytes_max)?;
+    writeln!(f, "cpu_millis_max = {}", limits.cpu_millis_max)?;
+    writeln!(f, "disk_bytes_max = {}", limits.disk_bytes_max)?;
     writeln!(f, "processes_max = {}", limits.processes_max)?;
     writeln!(f, "open_files_max = {}", limits.open_files_max)?;
     writeln!(f, "file_bytes_max = {}", limits.file_bytes_max)?;

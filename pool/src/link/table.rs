@@ -338,6 +338,7 @@ impl Table {
             execution_id: call.execution_id.clone(),
             success: false,
             output: String::new(),
+            data: None,
             error,
             ended,
             caused_by,

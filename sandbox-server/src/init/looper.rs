@@ -171,7 +171,7 @@ impl Looper<'_> {
         let limits = run.limits;
         let started = now();
         let network = run.network;
-        let refused = match CString::new(run.command) {
+        let refused = match CString::new(run.args.command) {
             Ok(_) if !self.walls.has_shell() => End::NoShell,
             Err(_nul) => End::NotStarted(libc::EINVAL),
             Ok(command) => match self.start(&command, network) {

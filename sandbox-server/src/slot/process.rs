@@ -11,7 +11,7 @@ use rustix::{
     fd::{AsFd, OwnedFd},
     process::{Pid, Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid},
 };
-use slotmux_protocol::{CallLimits, Decoder, FrameError, Isolation, Network, encode};
+use slotmux_protocol::{BashArgs, CallLimits, Decoder, FrameError, Isolation, Network, encode};
 use std::{io, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, Interest, unix::AsyncFd},
@@ -121,14 +121,14 @@ impl InitProcess {
     /// Runs a command to its end; `stop` ends it early.
     pub(crate) async fn run(
         &mut self,
-        command: String,
+        args: BashArgs,
         limits: CallLimits,
         network: Network,
         stop: &CancellationToken,
     ) -> Result<Done, InitError> {
         self.seq += 1;
         let seq = self.seq;
-        let order = ToInit::Run(Box::new(Run { seq, command, limits, network }));
+        let order = ToInit::Run(Box::new(Run { seq, args, limits, network }));
         self.send(&order).await?;
         let patience = Duration::from_millis(limits.timeout_ms) + ANSWER_PATIENCE;
         tokio::select! {

@@ -3,7 +3,7 @@
 use super::process::{InitError, InitProcess, KillSwitch};
 use crate::{
     cgroup::SlotCgroup,
-    files::{FileError, Workspace},
+    files::{Until, Workspace, tools},
     isolate::{Birth, Identity, zygote::Zygote},
     outcome::{Outcome, Pressure},
     stop::Stop,
@@ -11,9 +11,7 @@ use crate::{
     wire::End,
 };
 use rustix::process::{Pid, Signal, kill_process};
-use slotmux_protocol::{
-    BashArgs, CallLimits, Code, Isolation, Network, Problem, ReadFileArgs, ToolCall, WriteFileArgs,
-};
+use slotmux_protocol::{BashArgs, CallLimits, Code, Isolation, Network, Problem, ToolCall};
 use std::{
     fs::{self, DirBuilder},
     io,
@@ -158,40 +156,39 @@ impl Works {
         stop: &Stop,
     ) -> Result<Outcome, Problem> {
         match tool {
-            ToolCall::Bash(BashArgs { command }) => {
-                self.bash(command.clone(), limits, network, stop).await
-            }
-            ToolCall::ReadFile(args) => self.file(args, read_file, network).await,
-            ToolCall::WriteFile(args) => self.file(args, write_file, network).await,
+            ToolCall::Bash(args) => self.bash(args.clone(), limits, network, stop).await,
+            other => self.file(other, limits, network, stop).await,
         }
     }
 
     /// In page caches and quiet slots a file takes microseconds, which is less than to hand it to
     /// another thread. But a slot's own processes can keep a file locked for seconds, and must not
     /// keep the runtime with it.
-    async fn file<A: Clone + Send + 'static>(
+    async fn file(
         &self,
-        args: &A,
-        tool: fn(&Workspace, &A) -> Result<String, FileError>,
+        tool: &ToolCall,
+        limits: CallLimits,
         network: Network,
+        stop: &Stop,
     ) -> Result<Outcome, Problem> {
         let Some(workspace) = &self.workspace else {
             return Err(Problem::new(Code::SlotBroken, "the slot has no workspace"));
         };
-        let result = if self.quiet {
-            tool(workspace, args)
+        let until = Until::new(limits, stop.token());
+        let result = if self.quiet && tools::is_brief(tool) {
+            tools::run(workspace, tool, &until)
         } else {
-            let (workspace, args) = (Arc::clone(workspace), args.clone());
-            spawn_blocking(move || tool(&workspace, &args))
+            let (workspace, tool) = (Arc::clone(workspace), tool.clone());
+            spawn_blocking(move || tools::run(&workspace, &tool, &until))
                 .await
                 .map_err(|_panic| Problem::new(Code::Internal, "the tool failed; see the log"))?
         };
-        Ok(Outcome::of_file(result, network))
+        Ok(Outcome::of_file(result, limits.timeout_ms, stop.by(), network))
     }
 
     async fn bash(
         &mut self,
-        command: String,
+        args: BashArgs,
         limits: CallLimits,
         network: Network,
         stop: &Stop,
@@ -202,7 +199,7 @@ impl Works {
         self.quiet = false;
         let oom_kills = self.cgroup.oom_kills();
         self.cgroup.reset_peak();
-        let done = init.run(command, limits, network, stop.token()).await;
+        let done = init.run(args, limits, network, stop.token()).await;
         let pressure = Pressure {
             oom_kills: self.cgroup.oom_kills().saturating_sub(oom_kills),
             memory_peak_bytes: self.cgroup.peak_bytes(),
@@ -232,9 +229,9 @@ impl Works {
     pub(crate) async fn try_out(&mut self) -> Result<(), String> {
         const CODE: i32 = 7;
         let Some(init) = &mut self.init else { return Err("there is no slot-init".to_owned()) };
-        let command = format!("exit {CODE}");
+        let args = BashArgs::new(format!("exit {CODE}"));
         let limits = CallLimits { timeout_ms: 10_000, ..CallLimits::default() };
-        let done = init.run(command, limits, Network::On, &CancellationToken::new()).await;
+        let done = init.run(args, limits, Network::On, &CancellationToken::new()).await;
         match done.map_err(|error| crate::chain(&error))?.end {
             // No shell is no fault of the walls.
             End::Exited(CODE) | End::NoShell => Ok(()),
@@ -250,19 +247,6 @@ impl Works {
     pub(crate) fn is_broken(&self) -> bool {
         self.lost || self.init.is_none()
     }
-}
-
-fn read_file(workspace: &Workspace, args: &ReadFileArgs) -> Result<String, FileError> {
-    let content = workspace.read(&args.path)?;
-    Ok(match String::from_utf8(content) {
-        Ok(text) => text,
-        Err(other) => String::from_utf8_lossy(other.as_bytes()).into_owned(),
-    })
-}
-
-fn write_file(workspace: &Workspace, args: &WriteFileArgs) -> Result<String, FileError> {
-    workspace.write(&args.path, args.content.as_bytes())?;
-    Ok(format!("Wrote {} bytes to {}", args.content.len(), args.path))
 }
 
 fn make_dir(path: &Path, mode: u32, owner: Option<Identity>) -> io::Result<()> {

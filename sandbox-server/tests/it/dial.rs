@@ -208,7 +208,7 @@ pub(crate) fn call_of(
         slot: SlotIndex(slot),
         epoch: Epoch(epoch),
         execution_id: ExecutionId::new(execution).unwrap(),
-        tool: ToolCall::Bash(BashArgs { command: command.to_owned() }),
+        tool: ToolCall::Bash(BashArgs::new(command)),
         limits,
     }
 }

@@ -121,6 +121,7 @@ mod tests {
             execution_id: ExecutionId::new("x").unwrap(),
             success: exit_code == Some(0),
             output: " out\n".into(),
+            data: None,
             error: "said by the server".into(),
             ended,
             caused_by: CausedBy::Policy,
