@@ -140,15 +140,16 @@ fn fingerprint(call: &impl Hash) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::files::FileError;
-    use slotmux_protocol::{Code, Network};
+    use crate::files::Told;
+    use slotmux_protocol::{CausedBy, Code, Network};
 
     fn id(number: usize) -> ExecutionId {
         ExecutionId::new(format!("e{number}")).unwrap()
     }
 
     fn outcome(text: &str) -> Arc<Outcome> {
-        Arc::new(Outcome::of_file(Ok::<_, FileError>(text.to_owned()), Network::Off))
+        let told = Told { text: text.to_owned(), data: None };
+        Arc::new(Outcome::of_file(Ok(told), 0, CausedBy::Client, Network::Off))
     }
 
     fn executions(kept: usize, ids: usize) -> Executions {
