@@ -1,6 +1,13 @@
-//! The pool's HTTP API, version 1: bodies of requests and answers.
+//! The HTTP API, version 1: bodies of requests and answers. The pool's, but for `slots`.
 //!
 //! Requests refuse fields they do not know; answers may gain fields.
+
+mod slots;
+
+pub use slots::{
+    OutputLine, SlotBatchCall, SlotBatchItem, SlotBatchRequest, SlotBatchResponse, SlotList,
+    SlotPhase, SlotStatus,
+};
 
 use crate::{
     ContainerId, Epoch, ExecutionId, Isolation, LeaseId, Problem, ProfileName, SlotIndex,

@@ -85,6 +85,14 @@ impl Executions {
         }
     }
 
+    /// What ends the call with this id, while it runs.
+    pub(crate) fn running(&self, id: &ExecutionId) -> Option<&Stop> {
+        match self.known.get(id) {
+            Some(Known { state: State::Running(_, stop), .. }) => Some(stop),
+            _ => None,
+        }
+    }
+
     /// A refused call was not run: its id is free again.
     pub(crate) fn end(&mut self, id: &ExecutionId, answer: &Answer) {
         let Ok(outcome) = answer else {

@@ -2,19 +2,20 @@
 
 mod atropos;
 mod body;
+mod v1;
 
 use crate::{link, server::Server};
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Request as HttpRequest, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, StatusCode, Uri, header},
     middleware::{self, Next},
-    response::{Json, Response},
+    response::{IntoResponse as _, Json, Response},
     routing::{get, post},
 };
 use body::refuse;
 use serde_json::{Value, json};
-use slotmux_protocol::Isolation;
+use slotmux_protocol::{Code, Isolation, Problem, v1::SlotPhase};
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
 
@@ -26,11 +27,12 @@ pub(crate) fn router(server: Arc<Server>) -> Router {
         .route("/reset", post(atropos::reset))
         .route("/slots", get(slots))
         .route("/v1/link", get(link::upgrade))
+        .merge(v1::routes())
         .layer(middleware::from_fn_with_state(Arc::clone(&server), authorise))
         .route("/health", get(health))
-        .fallback(async || refuse(StatusCode::NOT_FOUND, "no such path"))
-        .method_not_allowed_fallback(async || {
-            refuse(StatusCode::METHOD_NOT_ALLOWED, "this path takes another method")
+        .fallback(async |uri: Uri| say_no(&uri, Code::NotFound, "no such path"))
+        .method_not_allowed_fallback(async |uri: Uri| {
+            say_no(&uri, Code::MethodNotAllowed, "this path takes another method")
         })
         .layer(DefaultBodyLimit::max(limit))
         .with_state(server)
@@ -43,12 +45,21 @@ async fn authorise(
 ) -> Response {
     let Some(token) = &server.settings.token else { return next.run(request).await };
     match bearer(request.headers()) {
-        None => refuse(StatusCode::UNAUTHORIZED, "a bearer token is needed"),
+        None => say_no(request.uri(), Code::Unauthenticated, "a bearer token is needed"),
         Some(given) if bool::from(given.as_bytes().ct_eq(token.as_bytes())) => {
             next.run(request).await
         }
-        Some(_) => refuse(StatusCode::FORBIDDEN, "the token is not the right one"),
+        Some(_) => say_no(request.uri(), Code::Forbidden, "the token is not the right one"),
     }
+}
+
+/// In the words of the surface that was called.
+fn say_no(uri: &Uri, code: Code, detail: &str) -> Response {
+    if uri.path().starts_with("/v1/") {
+        return v1::Refusal(Problem::new(code, detail)).into_response();
+    }
+    let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    refuse(status, detail)
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -58,7 +69,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 async fn health(State(server): State<Arc<Server>>) -> Json<Value> {
     let views: Vec<_> = server.slots.iter().map(|slot| slot.view()).collect();
     let executing = views.iter().filter(|it| it.queued > 0).count();
-    let available = views.iter().filter(|it| it.clean && it.queued == 0).count();
+    let available = views.iter().filter(|it| it.phase != SlotPhase::Dirty && it.queued == 0).count();
     let settings = &server.settings;
     let cgroups = &server.ground.cgroups;
     Json(json!({

@@ -11,13 +11,16 @@ use crate::{
 };
 use futures_util::{StreamExt, stream};
 use rustix::fs::{FlockOperation, flock};
-use slotmux_protocol::{Epoch, Isolation, SlotIndex};
+use slotmux_protocol::{Epoch, ExecutionId, Isolation, SlotIndex};
 use std::{
     fs::{self, File},
     io,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::sync::{broadcast, watch};
@@ -58,6 +61,8 @@ pub(crate) struct Server {
     pub(crate) isolation: Isolation,
     pub(crate) slots: Vec<Arc<Slot>>,
     pub(crate) boot_id: String,
+    /// For calls that come without an id.
+    executions: AtomicU64,
     pub(crate) news: News,
     /// Links that there are: for a moment two, when a newer pool process takes over.
     pub(crate) links: watch::Sender<usize>,
@@ -239,6 +244,7 @@ impl Server {
             isolation,
             slots,
             boot_id: boot_id(),
+            executions: AtomicU64::new(0),
             news,
             links: watch::channel(0).0,
             draining: CancellationToken::new(),
@@ -252,6 +258,12 @@ impl Server {
 
     pub(crate) fn slot(&self, index: SlotIndex) -> Option<&Arc<Slot>> {
         self.slots.get(usize::from(index.0))
+    }
+
+    pub(crate) fn draw_execution_id(&self) -> ExecutionId {
+        let number = self.executions.fetch_add(1, Ordering::Relaxed);
+        let id = ExecutionId::new(format!("{}-{number}", self.boot_id));
+        id.unwrap_or_else(|error| unreachable!("a boot id is short and plain: {error}"))
     }
 
     /// Lets what runs finish within `grace`, ends the rest, and leaves nothing behind.

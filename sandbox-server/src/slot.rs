@@ -23,6 +23,7 @@ use process::KillSwitch;
 use slotmux_protocol::{
     CausedBy, Code, Ended, Epoch, ExecutionId, Limits, Network, Problem, SlotIndex,
     link::{FromContainer, Holder, SlotReport, SlotState},
+    v1::SlotPhase,
 };
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast;
@@ -46,7 +47,7 @@ pub(crate) struct View {
     pub(crate) executing: Option<ExecutionId>,
     /// Calls that run or wait.
     pub(crate) queued: usize,
-    pub(crate) clean: bool,
+    pub(crate) phase: SlotPhase,
 }
 
 impl Slot {
@@ -77,7 +78,12 @@ impl Slot {
         View {
             executing: gate.executing.clone(),
             queued: gate.queued,
-            clean: !matches!(gate.phase, Phase::Dirty(_)),
+            phase: match &gate.phase {
+                Phase::Clean if !gate.used => SlotPhase::Clean,
+                Phase::Clean => SlotPhase::Used,
+                Phase::Open(_) => SlotPhase::Leased,
+                Phase::Dirty(_) => SlotPhase::Dirty,
+            },
         }
     }
 
@@ -150,6 +156,13 @@ impl Slot {
         match self.network {
             Network::Off => Network::Off,
             Network::On => wanted,
+        }
+    }
+
+    /// Ends a call that runs or waits under this id.
+    pub(crate) fn cancel(&self, id: &ExecutionId) {
+        if let Some(stop) = self.gate().executions.running(id) {
+            stop.stop(CausedBy::Client);
         }
     }
 

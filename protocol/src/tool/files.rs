@@ -38,6 +38,7 @@ pub struct ReadFileArgs {
     pub last_line: Option<u64>,
     /// `base64` gives the bytes as they are.
     #[serde(default, skip_serializing_if = "is_text")]
+    #[cfg_attr(feature = "openapi", schema(inline))]
     pub encoding: Encoding,
 }
 
@@ -56,6 +57,7 @@ pub struct WriteFileArgs {
     pub content: String,
     /// How `content` is written.
     #[serde(default, skip_serializing_if = "is_text")]
+    #[cfg_attr(feature = "openapi", schema(inline))]
     pub encoding: Encoding,
     /// Add to the end of the file instead of replacing it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -67,6 +67,7 @@ pub struct GrepArgs {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub literal: bool,
     #[serde(default, skip_serializing_if = "is_lines")]
+    #[cfg_attr(feature = "openapi", schema(inline))]
     pub mode: GrepMode,
     /// Lines of context on either side of a match; 20 at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -47,6 +47,7 @@ impl Keys {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TerminalArgs {
+    #[cfg_attr(feature = "openapi", schema(inline))]
     pub action: TerminalAction,
     /// Name of the session; `main` without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -61,6 +62,7 @@ pub struct TerminalArgs {
     pub cols: Option<u16>,
     /// For `send_keys`: text, or names of keys as tmux has them: `Enter`, `C-c`, `M-x`, `Up`, `F1`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(inline))]
     pub keys: Option<Keys>,
     /// `keys` are text, also where they look like a name.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

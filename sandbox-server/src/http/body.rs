@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 /// The largest body that is taken needs 280 kB/s then.
-const BODY_WAIT: Duration = Duration::from_mins(1);
+pub(super) const BODY_WAIT: Duration = Duration::from_mins(1);
 
 /// All of a body, within the limits of size and time; or the answer that says why not.
 pub(super) struct Whole(pub(super) Result<Bytes, Response>);
@@ -26,14 +26,29 @@ impl<S: Send + Sync> FromRequest<S> for Whole {
     type Rejection = std::convert::Infallible;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
-        Ok(Self(match timeout(BODY_WAIT, Bytes::from_request(request, state)).await {
-            Ok(Ok(body)) => Ok(body),
-            Ok(Err(rejection)) => Err(refuse(rejection.status(), &rejection.body_text())),
-            Err(_late) => Err(refuse(
+        Ok(Self(read(request, state).await.map_err(|fault| match fault {
+            Fault::Refused { status, text } => refuse(status, &text),
+            Fault::Late => refuse(
                 StatusCode::REQUEST_TIMEOUT,
                 &format!("the body did not come within {} seconds", BODY_WAIT.as_secs()),
-            )),
-        }))
+            ),
+        })))
+    }
+}
+
+/// Why there is no body, for either surface to put into its own words.
+pub(super) enum Fault {
+    Refused { status: StatusCode, text: String },
+    Late,
+}
+
+pub(super) async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Fault> {
+    match timeout(BODY_WAIT, Bytes::from_request(request, state)).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(rejection)) => {
+            Err(Fault::Refused { status: rejection.status(), text: rejection.body_text() })
+        }
+        Err(_late) => Err(Fault::Late),
     }
 }
 
