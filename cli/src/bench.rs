@@ -3,9 +3,11 @@
 //! With `--json` each prints one object: a rate, `p50_ms`, `p99_ms`, `errors`, and what was run.
 
 mod connection;
+mod density;
 mod floor;
 mod leases;
 mod report;
+mod slots;
 mod tools;
 
 use clap::{Args, Subcommand};
@@ -31,6 +33,10 @@ enum What {
     Floor(floor::Options),
     /// Tool calls in batches, against anything that speaks the wire.
     Tools(tools::Options),
+    /// One slot of a sandbox-server: sessions, resets, forks, one after another.
+    Slots(slots::Options),
+    /// What idle slots cost in memory, and whether all of them answer.
+    Density(density::Options),
     /// Acquire and release, with or without a call in between, against a pool.
     Leases(leases::Options),
 }
@@ -39,6 +45,8 @@ pub(crate) fn run(options: Options) -> anyhow::Result<ExitCode> {
     match options.what {
         What::Floor(options) => floor::run(&options),
         What::Tools(options) => on_runtime(tools::run(options)),
+        What::Slots(options) => on_runtime(slots::run(options)),
+        What::Density(options) => on_runtime(density::run(options)),
         What::Leases(options) => on_runtime(leases::run(options)),
     }
 }

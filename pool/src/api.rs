@@ -12,6 +12,7 @@ mod events;
 mod execute;
 mod guard;
 mod leases;
+mod live;
 mod reply;
 mod serve;
 mod status;

@@ -7,6 +7,7 @@
 
 mod connection;
 mod fault;
+mod output;
 #[cfg(test)]
 pub(crate) mod peer;
 mod table;
@@ -15,6 +16,7 @@ mod tests;
 
 use crate::routes::{Beating, LeaseEnd};
 use bytes::{Bytes, BytesMut};
+pub use output::{Output, OutputReader, OutputSender, output};
 use slotmux_backend::Address;
 use slotmux_protocol::{
     CallLimits, Code, ContainerId, Epoch, ExecutionId, Limits, Problem, SlotIndex, ToolCall,
@@ -120,6 +122,8 @@ pub struct LinkCall {
     pub tool: ToolCall,
     pub limits: CallLimits,
     pub abandoned: Abandoned,
+    /// Where its output goes while it runs.
+    pub output: Option<OutputSender>,
     /// Kept until the call has ended, also when its client no longer waits.
     pub beating: Option<Beating>,
 }
@@ -219,14 +223,16 @@ impl Link {
     pub async fn call(&self, mut call: LinkCall) -> Result<ToolResult, Problem> {
         let shared = &self.0.0;
         let id = shared.next_call.fetch_add(1, Ordering::Relaxed);
+        let stream = call.output.is_some();
         let entry = table::NewCall {
             slot: call.slot,
             epoch: call.epoch,
             execution_id: call.execution_id.clone(),
             timeout: Duration::from_millis(call.limits.timeout_ms),
             abandoned: call.abandoned,
+            output: call.output.take(),
             _beating: call.beating.take(),
-            frame: shared.frame(id, call)?,
+            frame: shared.frame(id, call, stream)?,
         };
         let (reply, answer) = oneshot::channel();
         shared.table().add(id, entry, reply, Instant::now())?;
@@ -268,9 +274,9 @@ impl Shared {
         }
     }
 
-    fn frame(&self, id: u64, call: LinkCall) -> Result<Bytes, Problem> {
+    fn frame(&self, id: u64, call: LinkCall, stream: bool) -> Result<Bytes, Problem> {
         let LinkCall { slot, epoch, execution_id, tool, limits, .. } = call;
-        let call = Call { call: CallId(id), slot, epoch, execution_id, tool, limits };
+        let call = Call { call: CallId(id), slot, epoch, execution_id, tool, limits, stream };
         let mut frame = BytesMut::new();
         // A message that carries it alone must be within the limit too.
         let limit_bytes = self.limits.frame_bytes_max.saturating_sub(HEADERS_BYTES_MAX);

@@ -10,6 +10,7 @@ mod limits;
 pub mod link;
 mod problem;
 mod result;
+mod text;
 mod tool;
 pub mod v1;
 
@@ -20,6 +21,7 @@ pub use ids::{
 pub use limits::{CallLimits, Limits, SlotLimits};
 pub use problem::{Code, Problem};
 pub use result::{CausedBy, Ended, Isolation, ToolResult, Usage};
+pub use text::Utf8Pieces;
 pub use tool::{
     ArchiveArgs, ArgsFault, BashArgs, BashStatefulArgs, DeleteArgs, EditFileArgs, Encoding,
     GlobArgs, GrepArgs, GrepMode, Keys, ListFilesArgs, MkdirArgs, MoveArgs, Network, ReadFileArgs,

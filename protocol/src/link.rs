@@ -12,6 +12,7 @@ use crate::{
     CallLimits, ContainerId, Epoch, ExecutionId, Isolation, LeaseId, Network, Problem, ProfileName,
     SlotIndex, ToolCall, ToolResult, TrajectoryId,
 };
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 /// Of a call on one link; chosen by the pool, not reused on that link.
@@ -72,6 +73,17 @@ pub struct Call {
     pub execution_id: ExecutionId,
     pub tool: ToolCall,
     pub limits: CallLimits,
+    /// Send its output as it comes, too, by `Output`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stream: bool,
+}
+
+/// Which of a command's streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputStream {
+    Stdout,
+    Stderr,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,6 +112,12 @@ pub enum FromContainer {
         slot: SlotIndex,
         epoch: Epoch,
         why: String,
+    },
+    /// Of a call that runs; before its `Done`.
+    Output {
+        call: CallId,
+        stream: OutputStream,
+        bytes: Bytes,
     },
     Done {
         call: CallId,

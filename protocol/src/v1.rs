@@ -5,8 +5,8 @@
 mod slots;
 
 pub use slots::{
-    OutputLine, SlotBatchCall, SlotBatchItem, SlotBatchRequest, SlotBatchResponse, SlotList,
-    SlotPhase, SlotStatus,
+    SlotBatchCall, SlotBatchItem, SlotBatchRequest, SlotBatchResponse, SlotList, SlotPhase,
+    SlotStatus,
 };
 
 use crate::{
@@ -137,6 +137,30 @@ pub struct ExecuteRequest {
     /// Absent: drawn by the pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub execution_id: Option<ExecutionId>,
+}
+
+/// A line of an execute's answer with `Accept: application/x-ndjson`. The last one is the result,
+/// or the problem.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(ToSchema))]
+pub enum OutputLine {
+    /// Of the command's standard output, as it comes. Bytes that are not UTF-8 are replaced.
+    Stdout(String),
+    Stderr(String),
+    /// Output came faster than it was read; no more of it comes before the result.
+    Cut(bool),
+    Result(Box<ToolResult>),
+    Problem(Box<Problem>),
+}
+
+impl OutputLine {
+    pub fn last(answer: Result<ToolResult, Problem>) -> Self {
+        match answer {
+            Ok(result) => Self::Result(Box::new(result)),
+            Err(problem) => Self::Problem(Box::new(problem)),
+        }
+    }
 }
 
 /// `POST /v1/batch`: calls of any leases. Those of one lease run in this order, others at once.

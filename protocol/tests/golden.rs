@@ -3,13 +3,16 @@
 //! `UPDATE=1 cargo test -p slotmux-protocol --test golden` writes them anew.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use serde::{Serialize, de::DeserializeOwned};
 use slotmux_protocol::{
     BashArgs, CallLimits, CausedBy, Code, ContainerId, Decoder, Ended, Epoch, ExecutionId,
     Isolation, LINK_VERSION, LeaseId, Network, Problem, ProfileName, ReadFileArgs, SlotIndex,
     ToolCall, ToolResult, TrajectoryId, Usage, WriteFileArgs, encode,
-    link::{Call, CallId, FromContainer, Holder, ServerInfo, SlotReport, SlotState, ToContainer},
+    link::{
+        Call, CallId, FromContainer, Holder, OutputStream, ServerInfo, SlotReport, SlotState,
+        ToContainer,
+    },
 };
 use std::fmt::{Debug, Write as _};
 
@@ -33,6 +36,7 @@ fn call(tool: ToolCall) -> ToContainer {
         execution_id: ExecutionId::new("e-1").unwrap(),
         tool,
         limits: CallLimits::default(),
+        stream: false,
     }))
 }
 
@@ -90,6 +94,11 @@ fn from_container() -> Vec<FromContainer> {
         FromContainer::Shut { slot: SLOT, epoch: EPOCH, why: why() },
         FromContainer::Clean { slot: SLOT, epoch: EPOCH },
         FromContainer::Dirty { slot: SLOT, epoch: EPOCH, why: why() },
+        FromContainer::Output {
+            call: CallId(9),
+            stream: OutputStream::Stderr,
+            bytes: Bytes::from_static(b"\xff"),
+        },
         FromContainer::Done { call: CallId(9), result: Box::new(result) },
         FromContainer::Refused {
             call: CallId(9),

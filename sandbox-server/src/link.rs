@@ -288,7 +288,7 @@ impl Link {
     }
 
     fn begin(&self, call: Call) -> Result<(), Problem> {
-        let Call { call: id, slot, epoch, execution_id, tool, limits } = call;
+        let Call { call: id, slot, epoch, execution_id, tool, limits, stream: _ } = call;
         if self.server.draining.is_cancelled() {
             return Err(Problem::new(Code::ShuttingDown, "the container is shutting down"));
         }

@@ -152,7 +152,13 @@ impl Shared {
         let uniq_id = tool.uniq_id.clone();
         let outcome = match translate::tool(tool) {
             Ok((name, args)) => {
-                let wish = Wish { tool: name, args, timeout: Some(timeout), execution_id: None };
+                let wish = Wish {
+                    tool: name,
+                    args,
+                    timeout: Some(timeout),
+                    execution_id: None,
+                    output: None,
+                };
                 match self.run_for(&trajectory, wish).await {
                     Ok(result) => translate::result(name, timeout_s, result),
                     Err(problem) => translate::problem(problem),

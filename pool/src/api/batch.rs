@@ -4,17 +4,9 @@ use super::{
     Api,
     body::Json,
     execute::Wish,
-    reply::{Answer, Refusal, ok},
+    reply::{Answer, Refusal, lines, ok, wants_lines},
 };
-use axum::{
-    body::Body,
-    extract::State,
-    http::{
-        HeaderMap, HeaderValue,
-        header::{ACCEPT, CONTENT_TYPE},
-    },
-    response::Response,
-};
+use axum::{extract::State, http::HeaderMap, response::Response};
 use futures_util::{
     Stream, StreamExt,
     stream::{BoxStream, iter, select_all},
@@ -23,12 +15,8 @@ use slotmux_protocol::{
     Code, LeaseId, Problem,
     v1::{BatchCall, BatchItem, BatchRequest, BatchResponse},
 };
-use std::{
-    collections::{HashMap, VecDeque},
-    convert::Infallible,
-};
+use std::collections::{HashMap, VecDeque};
 
-const NDJSON: &str = "application/x-ndjson";
 /// Calls of one lease on their way at once: hides the way, and leaves the slot's queue to others.
 const AHEAD: usize = 4;
 
@@ -67,21 +55,8 @@ pub(super) async fn batch(
     }
     let count = calls.len();
     let items = as_they_finish(api, calls);
-    let response = if headers.get_all(ACCEPT).iter().any(wants_lines) {
-        lines(items)
-    } else {
-        array(items, count).await
-    };
+    let response = if wants_lines(&headers) { lines(items) } else { array(items, count).await };
     Ok(response)
-}
-
-fn wants_lines(accept: &HeaderValue) -> bool {
-    accept.to_str().is_ok_and(|accept| {
-        accept.split(',').any(|range| {
-            let kind = range.split(';').next().unwrap_or(range);
-            kind.trim().eq_ignore_ascii_case(NDJSON)
-        })
-    })
 }
 
 /// Dropping the stream abandons the calls that are not done.
@@ -100,7 +75,7 @@ fn in_turn(api: Api, calls: VecDeque<(usize, BatchCall)>) -> BoxStream<'static, 
 
 async fn run(api: Api, index: usize, call: BatchCall) -> BatchItem {
     let BatchCall { lease_id, tool, args, timeout_s, execution_id } = call;
-    let wish = Wish { tool: &tool, args, timeout: timeout_s, execution_id };
+    let wish = Wish { tool: &tool, args, timeout: timeout_s, execution_id, output: None };
     let (result, problem) = match api.run(lease_id, wish).await {
         Ok(result) => (Some(result), None),
         Err(mut problem) => {
@@ -120,19 +95,4 @@ async fn array(items: impl Stream<Item = BatchItem>, count: usize) -> Response {
         results.push(item);
         results
     }
-}
-
-fn lines(items: impl Stream<Item = BatchItem> + Send + 'static) -> Response {
-    let lines = items.map(|item| {
-        let mut line = serde_json::to_vec(&item).unwrap_or_else(|error| {
-            // Our own types: nothing in them refuses to be written.
-            tracing::error!(%error, "batch item not written as json");
-            Vec::new()
-        });
-        line.push(b'\n');
-        Ok::<_, Infallible>(line)
-    });
-    let mut response = Response::new(Body::from_stream(lines));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(NDJSON));
-    response
 }

@@ -4,17 +4,18 @@ use super::{
     Api, Shared,
     body::Json,
     leases::LeasePath,
-    reply::{Answer, ok},
+    live::live,
+    reply::{Answer, lines, ok, wants_lines},
 };
 use crate::{
-    link::{Abandoned, LinkCall},
+    link::{Abandoned, LinkCall, OutputSender, output},
     routes::Route,
 };
-use axum::extract::State;
+use axum::{extract::State, http::HeaderMap};
 use serde_json::Value;
 use slotmux_protocol::{
     Code, ExecutionId, LeaseId, Problem, ToolCall, ToolResult,
-    v1::{ExecuteRequest, Seconds},
+    v1::{ExecuteRequest, OutputLine, Seconds},
 };
 use std::{
     collections::hash_map::RandomState,
@@ -33,6 +34,9 @@ const ROUTE_EVERY: Duration = Duration::from_millis(20);
 /// Answers when the tool is done: 200 also when it failed or timed out; `ended` and `caused_by`
 /// say how and through whom. An error status means that nothing was run. With an
 /// `execution_id` the same request can be sent again and is not run twice.
+///
+/// With `Accept: application/x-ndjson` what a command prints is sent while it runs, a line for
+/// each piece; the last line is the result, or the problem.
 #[utoipa::path(
     post, path = "/v1/leases/{lease_id}/execute", tag = "tools",
     params(("lease_id" = LeaseId, Path, example = "lease-6a1b2c")),
@@ -40,15 +44,29 @@ const ROUTE_EVERY: Duration = Duration::from_millis(20);
         content = ExecuteRequest,
         example = json!({"tool": "bash", "args": {"command": "ls"}, "timeout_s": 10})
     ),
-    responses((status = 200, description = "How the call ended", body = ToolResult)),
+    responses((
+        status = 200,
+        description = "How the call ended",
+        content((ToolResult = "application/json"), (OutputLine = "application/x-ndjson")),
+    )),
 )]
 pub(super) async fn execute(
     State(api): State<Api>,
     LeasePath(lease): LeasePath,
+    headers: HeaderMap,
     Json(request): Json<ExecuteRequest>,
 ) -> Answer {
     let ExecuteRequest { tool, args, timeout_s, execution_id } = request;
-    let wish = Wish { tool: &tool, args, timeout: timeout_s, execution_id };
+    if wants_lines(&headers) {
+        let (sender, reader) = output();
+        let run = async move {
+            let output = Some(sender);
+            api.run(lease, Wish { tool: &tool, args, timeout: timeout_s, execution_id, output })
+                .await
+        };
+        return Ok(lines(live(run, reader)));
+    }
+    let wish = Wish { tool: &tool, args, timeout: timeout_s, execution_id, output: None };
     Ok(ok(&api.run(lease, wish).await?))
 }
 
@@ -58,6 +76,8 @@ pub(super) struct Wish<'a> {
     pub(super) args: Value,
     pub(super) timeout: Option<Seconds>,
     pub(super) execution_id: Option<ExecutionId>,
+    /// Where what it prints goes meanwhile.
+    pub(super) output: Option<OutputSender>,
 }
 
 impl Shared {
@@ -80,6 +100,7 @@ impl Shared {
             tool,
             limits,
             abandoned,
+            output: wish.output,
             beating: Some(route.pulse.beat()),
         };
         let answer = route.link.call(call).await;

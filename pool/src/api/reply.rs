@@ -3,13 +3,17 @@
 use axum::{
     body::Body,
     http::{
-        HeaderValue, StatusCode,
-        header::{CONTENT_TYPE, WWW_AUTHENTICATE},
+        HeaderMap, HeaderValue, StatusCode,
+        header::{ACCEPT, CONTENT_TYPE, WWW_AUTHENTICATE},
     },
     response::{IntoResponse, Response},
 };
+use futures_util::{Stream, StreamExt};
 use serde::Serialize;
 use slotmux_protocol::{Code, Problem};
+use std::convert::Infallible;
+
+const NDJSON: &str = "application/x-ndjson";
 
 /// A problem on its way out.
 #[derive(Debug)]
@@ -57,5 +61,32 @@ pub(super) fn json_text(status: StatusCode, text: impl Into<Body>) -> Response {
     *response.status_mut() = status;
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(CONTENT_TYPE, json);
+    response
+}
+
+/// Whether the client wants its results one by one.
+pub(super) fn wants_lines(headers: &HeaderMap) -> bool {
+    let named = |range: &str| {
+        let kind = range.split(';').next().unwrap_or(range);
+        kind.trim().eq_ignore_ascii_case(NDJSON)
+    };
+    headers
+        .get_all(ACCEPT)
+        .iter()
+        .any(|accept| accept.to_str().is_ok_and(|accept| accept.split(',').any(named)))
+}
+
+pub(super) fn lines<T: Serialize>(items: impl Stream<Item = T> + Send + 'static) -> Response {
+    let lines = items.map(|item| {
+        let mut line = serde_json::to_vec(&item).unwrap_or_else(|error| {
+            // Our own types: nothing in them refuses to be written.
+            tracing::error!(%error, "line not written as json");
+            Vec::new()
+        });
+        line.push(b'\n');
+        Ok::<_, Infallible>(line)
+    });
+    let mut response = Response::new(Body::from_stream(lines));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(NDJSON));
     response
 }

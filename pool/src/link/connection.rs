@@ -255,6 +255,9 @@ impl Dialler {
         let news = match message {
             FromContainer::Done { call, result } => return self.settle(call.0, Ok(*result)),
             FromContainer::Refused { call, problem } => return self.settle(call.0, Err(*problem)),
+            FromContainer::Output { call, stream, bytes } => {
+                return self.shared.table().output(call.0, stream, bytes);
+            }
             // A second hello says nothing new.
             FromContainer::Pong { .. } | FromContainer::Hello { .. } => return,
             FromContainer::Opened { slot, epoch } => LinkNews::Opened { slot, epoch },

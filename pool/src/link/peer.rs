@@ -214,6 +214,7 @@ pub(crate) fn bash(slot: u16, id: &str, command: &str) -> LinkCall {
         tool: ToolCall::Bash(BashArgs::new(command)),
         limits: CallLimits::default(),
         abandoned: Abandoned::RunOn,
+        output: None,
         beating: None,
     }
 }

@@ -5,7 +5,7 @@
 #[cfg(test)]
 mod tests;
 
-use super::{Abandoned, LinkLimits};
+use super::{Abandoned, LinkLimits, OutputSender};
 use crate::{
     core::NumberMap,
     routes::{Beating, LeaseEnd},
@@ -13,7 +13,8 @@ use crate::{
 use bytes::Bytes;
 use slotmux_protocol::{
     CausedBy, Code, Ended, Epoch, ExecutionId, Isolation, Network, Problem, SlotIndex, ToolResult,
-    Usage, link::ServerInfo,
+    Usage,
+    link::{OutputStream, ServerInfo},
 };
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{
@@ -74,6 +75,7 @@ pub(super) struct NewCall {
     pub(super) timeout: Duration,
     pub(super) frame: Bytes,
     pub(super) abandoned: Abandoned,
+    pub(super) output: Option<OutputSender>,
     /// Only kept.
     pub(super) _beating: Option<Beating>,
 }
@@ -181,8 +183,15 @@ impl Table {
     }
 
     pub(super) fn down(&mut self) {
-        if !self.is_closed() {
-            self.phase = Phase::Down;
+        if self.is_closed() {
+            return;
+        }
+        self.phase = Phase::Down;
+        // What is printed meanwhile is not sent again.
+        for entry in self.calls.values_mut().filter(|it| matches!(it.stage, Stage::Sent { .. })) {
+            if let Some(output) = entry.call.output.take() {
+                output.cut();
+            }
         }
     }
 
@@ -193,6 +202,14 @@ impl Table {
         let why: Arc<str> = why.into();
         self.phase = Phase::Closed { why: Arc::clone(&why) };
         self.finish_where(|_| true, |table, entry| table.gone(entry, &why))
+    }
+
+    /// What a running call has printed.
+    pub(super) fn output(&mut self, id: u64, stream: OutputStream, bytes: Bytes) {
+        let Some(entry) = self.calls.get_mut(&id) else { return };
+        if entry.call.output.as_ref().is_some_and(|output| !output.send(stream, bytes)) {
+            entry.call.output = None;
+        }
     }
 
     /// The server's answer to a call; one that was answered already is ignored.

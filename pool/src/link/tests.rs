@@ -2,7 +2,10 @@ use super::{
     peer::{LONG, Peer, Server, bash, container, done, info, settled},
     *,
 };
-use slotmux_protocol::{CausedBy, Ended, LINK_VERSION, LeaseId, link::FromContainer};
+use slotmux_protocol::{
+    CausedBy, Ended, LINK_VERSION, LeaseId,
+    link::{FromContainer, OutputStream},
+};
 use tokio::{sync::mpsc::UnboundedReceiver, task::JoinHandle, time::timeout};
 
 /// So long that no test sees more than the first ping.
@@ -321,4 +324,36 @@ async fn many_calls_at_once_are_all_answered() {
         assert_eq!(ended(call).await.unwrap().output, n.to_string());
     }
     assert_eq!(link.calls(), 0);
+}
+
+#[tokio::test]
+async fn output_comes_before_its_result_and_is_cut_when_the_link_breaks() {
+    let server = Server::start().await;
+    let (link, mut news, mut peer) = linked(&server).await;
+    let (sender, mut reader) = output();
+    let call = start(&link, LinkCall { output: Some(sender), ..bash(0, "x", "make") });
+    let seen = peer.next_call().await;
+    assert!(seen.stream);
+    let piece = |text: &'static str| FromContainer::Output {
+        call: seen.call,
+        stream: OutputStream::Stdout,
+        bytes: Bytes::from_static(text.as_bytes()),
+    };
+    let told_piece = |text: &'static str| Output::Chunk {
+        stream: OutputStream::Stdout,
+        bytes: Bytes::from_static(text.as_bytes()),
+    };
+    peer.send(&[piece("one"), piece("two")]).await;
+    for text in ["one", "two"] {
+        assert_eq!(timeout(LONG, reader.next()).await.unwrap(), Some(told_piece(text)));
+    }
+    drop(peer);
+    told_down(&mut news).await;
+    assert_eq!(timeout(LONG, reader.next()).await.unwrap(), Some(Output::Cut));
+    assert_eq!(timeout(LONG, reader.next()).await.unwrap(), None);
+    let mut peer = server.accept().await;
+    peer.hello("boot-1").await;
+    let again = peer.next_call().await;
+    peer.send(&[piece("three"), settled(again.call, Ok(done(&again, "whole")))]).await;
+    assert_eq!(ended(call).await.unwrap().output, "whole");
 }

@@ -13,6 +13,7 @@ pub enum Encoding {
     Base64,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
 fn is_text(encoding: &Encoding) -> bool {
     *encoding == Encoding::Text
 }

@@ -45,6 +45,7 @@ pub enum GrepMode {
     Count,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
 fn is_lines(mode: &GrepMode) -> bool {
     *mode == GrepMode::Lines
 }

@@ -42,18 +42,6 @@ pub struct SlotBatchItem {
     pub problem: Option<Problem>,
 }
 
-/// A line of an execute's answer with `Accept: application/x-ndjson`. The last one is the result,
-/// or the problem.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OutputLine {
-    /// Of the command's standard output, as it comes. Bytes that are not UTF-8 are replaced.
-    Stdout(String),
-    Stderr(String),
-    Result(Box<ToolResult>),
-    Problem(Box<Problem>),
-}
-
 /// `GET /v1/slots`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlotList {

@@ -39,6 +39,7 @@ impl Bench {
             timeout: 30 * SECOND,
             frame: Bytes::from(vec![u8::try_from(id).unwrap(); 10]),
             abandoned: if id.is_multiple_of(2) { Abandoned::Cancel } else { Abandoned::RunOn },
+            output: None,
             _beating: None,
         };
         self.table.add(id, call, reply, self.now).map(|()| answer)
