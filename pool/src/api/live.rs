@@ -21,16 +21,16 @@ pub(super) fn live(
     run: impl Future<Output = Result<ToolResult, Problem>> + Send + 'static,
     reader: OutputReader,
 ) -> impl Stream<Item = OutputLine> + Send + 'static {
-    let live = Live {
+    let state = Live {
         running: Some(Box::pin(run)),
         reader: Some(reader),
         answer: None,
         texts: Default::default(),
         lines: VecDeque::new(),
     };
-    unfold(live, async |mut live| {
-        let line = live.next().await?;
-        Some((line, live))
+    unfold(state, async |mut state| {
+        let line = state.next().await?;
+        Some((line, state))
     })
 }
 

@@ -14,7 +14,7 @@ use slotmux_protocol::{
 pub(super) enum Misuse {
     #[error("background processes are not supported by `terminal`; end the command with ` &`")]
     Background,
-    #[error("unknown tool `{name}`; the tools are {}, and terminal for bash", ToolCall::NAMES.join(", "))]
+    #[error("unknown tool `{name}`; the tools are {}, with terminal for bash and terminal_stateful for bash_stateful", ToolCall::NAMES.join(", "))]
     UnknownTool { name: String },
     #[error("arguments must be an object")]
     NotAnObject,
@@ -37,12 +37,31 @@ pub(super) fn tool(tool: PoolTool) -> Result<(&'static str, Value), Misuse> {
             return Err(Misuse::Background);
         }
         "bash" | "terminal" => ("bash", &["command"]),
+        "bash_stateful" | "terminal_stateful" => ("bash_stateful", &["command"]),
         "read_file" => ("read_file", &["path"]),
         "write_file" => ("write_file", &["path", "content"]),
-        name => return Err(Misuse::UnknownTool { name: name.chars().take(100).collect() }),
+        name => return Ok((other_tool(name)?, Value::Object(without_policy(arguments)))),
     };
     arguments.retain(|argument, _| known.contains(&argument.as_str()));
     Ok((name, Value::Object(arguments)))
+}
+
+/// The tools that the wire has from us: their arguments are read as strictly as elsewhere.
+fn other_tool(name: &str) -> Result<&'static str, Misuse> {
+    let ours = ToolCall::NAMES.into_iter().find(|it| *it == name);
+    ours.ok_or_else(|| Misuse::UnknownTool { name: name.chars().take(100).collect() })
+}
+
+fn without_policy(mut arguments: Map<String, Value>) -> Map<String, Value> {
+    for policy in ["allow_network", "require_sandbox", "timeout", "background"] {
+        arguments.remove(policy);
+    }
+    arguments
+}
+
+/// What is a command, and so has an exit code.
+fn is_command(tool: &str) -> bool {
+    matches!(tool, "bash" | "bash_stateful")
 }
 
 pub(super) fn result(tool: &str, timeout_s: f64, result: ToolResult) -> PoolResult {
@@ -51,11 +70,17 @@ pub(super) fn result(tool: &str, timeout_s: f64, result: ToolResult) -> PoolResu
     metadata.insert("sandboxed".into(), sandboxed.into());
     metadata.insert("ended".into(), json!(result.ended));
     metadata.insert("caused_by".into(), json!(result.caused_by));
-    if tool == "bash" {
+    if is_command(tool) {
         // As Python does, for both a time-out and a signal.
         let exit_code = result.exit_code.or(result.signal.map(|signal| -signal));
         metadata.insert("exit_code".into(), exit_code.unwrap_or(-1).into());
         metadata.insert("network_isolated".into(), (result.network == Network::Off).into());
+    }
+    if tool == "bash_stateful" {
+        metadata.insert("stateful".into(), true.into());
+    }
+    if let Some(data) = result.data {
+        metadata.insert("data".into(), data);
     }
     if result.ended == Ended::Timeout {
         metadata.insert("timeout".into(), true.into());
@@ -65,11 +90,13 @@ pub(super) fn result(tool: &str, timeout_s: f64, result: ToolResult) -> PoolResu
     }
     let error = match (result.ended, result.exit_code) {
         (Ended::Timeout, _) => format!("Command timed out after {timeout_s:?}s"),
-        (Ended::Exited, Some(code)) if tool == "bash" && code != 0 => format!("Exit code: {code}"),
+        (Ended::Exited, Some(code)) if is_command(tool) && code != 0 => {
+            format!("Exit code: {code}")
+        }
         _ => result.error,
     };
     let mut output = result.output;
-    if tool == "bash" {
+    if is_command(tool) {
         output = output.trim().to_owned();
     }
     PoolResult { success: result.success, output, error, metadata, uniq_id: None }
