@@ -102,6 +102,7 @@ fn network(network: Network) -> &'static str {
     match network {
         Network::On => "on",
         Network::Off => "off",
+        Network::AllowList => "allow",
     }
 }
 

@@ -13,6 +13,8 @@ pub struct Limits {
     pub queued_calls_max: usize,
     /// Longest wall time that a call may ask for.
     pub timeout_ms_max: u64,
+    /// Processor time of a call that does not say how much it may use. 0: no limit.
+    pub cpu_ms_max: u64,
     /// Results kept for each slot, so that a retry can be answered.
     pub kept_results_max: usize,
     pub kept_results_bytes_max: usize,
@@ -28,6 +30,7 @@ impl Default for Limits {
             batch_calls_max: 1_000,
             queued_calls_max: 2_048,
             timeout_ms_max: 24 * 3_600_000,
+            cpu_ms_max: 0,
             kept_results_max: 256,
             kept_results_bytes_max: 4 << 20,
             kept_ids_max: 65_536,

@@ -65,6 +65,12 @@ codes! {
     ContainerUnreachable, "container_unreachable", 503;
     /// The slot cannot run anything; it is being replaced.
     SlotBroken, "slot_broken", 503;
+    /// Something runs in the slot that would have to be ended for this.
+    SlotBusy, "slot_busy", 409;
+    /// No room is left for it in the container.
+    StorageFull, "storage_full", 507;
+    /// There is no snapshot of this id in the container.
+    UnknownSnapshot, "unknown_snapshot", 404;
     /// There is no shell in the container.
     NoShell, "no_shell", 503;
     /// The isolation that was asked for cannot be had; nothing was run.

@@ -99,8 +99,8 @@ pub struct Usage {
     pub system_us: u64,
     /// Most memory that one of its processes held.
     pub max_rss_bytes: u64,
-    /// Most memory of the slot during the call, page cache included; absent without a memory
-    /// cgroup.
+    /// Most memory of the slot during the call: with a memory cgroup page cache included, and
+    /// otherwise as far as it was seen. Absent where nothing limits it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_peak_bytes: Option<u64>,
     pub stdout_bytes: u64,

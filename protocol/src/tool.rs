@@ -25,6 +25,8 @@ use serde_json::Value;
 pub enum Network {
     On,
     Off,
+    /// Through a proxy of the slot's own, and no further than its list allows.
+    AllowList,
 }
 
 /// Name, variant and arguments of each tool, once.

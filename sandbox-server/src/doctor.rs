@@ -1,7 +1,7 @@
 //! What this machine offers to slots, for `slotmux doctor`.
 
 use crate::{
-    Options, cgroup::Cgroups, isolate::zygote::Zygote, ladder::Trial, options::Settings,
+    Options, isolate::zygote::Zygote, ladder::Trial, limited::LimitedBy, options::Settings,
     server::Ground,
 };
 use std::sync::Arc;
@@ -11,9 +11,8 @@ use std::sync::Arc;
 pub struct Report {
     /// Best first.
     pub rungs: Vec<Trial>,
-    /// How memory and processes are limited: a cgroup version, or else what stands in for it.
-    pub memory_by: String,
-    pub processes_by: String,
+    /// By a cgroup version, or else what stands in for it; on the best rung.
+    pub limited_by: LimitedBy,
     /// `bash` or `sh`, as commands would find it.
     pub shell: Option<String>,
 }
@@ -25,11 +24,11 @@ pub async fn report(options: Options) -> Result<Report, String> {
     let zygote = Zygote::start().map_err(|error| format!("start the zygote: {error}"))?;
     let ground = Ground::prepare(&settings, zygote).map_err(|error| crate::chain(&error))?;
     let ground = Arc::new(ground);
-    let cgroups: &Cgroups = &ground.cgroups;
+    let rungs = ground.prober().survey().await;
+    let best = rungs.iter().find(|it| it.refused.is_none()).map(|it| it.rung);
     let report = Report {
-        rungs: ground.prober().survey().await,
-        memory_by: cgroups.memory_by().unwrap_or("supervision by the slot-init").to_owned(),
-        processes_by: cgroups.pids_by().map_or("rlimit".to_owned(), |it| format!("rlimit, {it}")),
+        limited_by: LimitedBy::new(&ground.cgroups, best),
+        rungs,
         shell: crate::init::find_shell(),
     };
     ground.remove();

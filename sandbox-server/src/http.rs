@@ -1,13 +1,20 @@
 //! The HTTP surface: the atropos wire, the v1 surface, and the Link.
 
+mod artifacts;
 mod atropos;
 mod body;
 mod v1;
 
-use crate::{link, server::Server};
+use crate::{
+    access::{self, Access, Given},
+    limited::LimitedBy,
+    link,
+    server::Server,
+    slot,
+};
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Request as HttpRequest, State},
+    extract::{DefaultBodyLimit, Path, Request as HttpRequest, State},
     http::{HeaderMap, StatusCode, Uri, header},
     middleware::{self, Next},
     response::{IntoResponse as _, Json, Response},
@@ -27,6 +34,8 @@ pub(crate) fn router(server: Arc<Server>) -> Router {
         .route("/reset", post(atropos::reset))
         .route("/slots", get(slots))
         .route("/v1/link", get(link::upgrade))
+        .route("/v1/slots/{slot}/token", post(slot_token))
+        .merge(artifacts::routes())
         .merge(v1::routes())
         .layer(middleware::from_fn_with_state(Arc::clone(&server), authorise))
         .route("/health", get(health))
@@ -40,17 +49,56 @@ pub(crate) fn router(server: Arc<Server>) -> Router {
 
 async fn authorise(
     State(server): State<Arc<Server>>,
-    request: HttpRequest,
+    mut request: HttpRequest,
     next: Next,
 ) -> Response {
-    let Some(token) = &server.settings.token else { return next.run(request).await };
-    match bearer(request.headers()) {
-        None => say_no(request.uri(), Code::Unauthenticated, "a bearer token is needed"),
-        Some(given) if bool::from(given.as_bytes().ct_eq(token.as_bytes())) => {
+    let access = access_of(&server, request.headers());
+    let permitted = access.and_then(|access| {
+        access.permits(request.method(), request.uri().path())?;
+        Ok(access)
+    });
+    match permitted {
+        Ok(access) => {
+            request.extensions_mut().insert(access);
             next.run(request).await
         }
-        Some(_) => say_no(request.uri(), Code::Forbidden, "the token is not the right one"),
+        Err(problem) => say_no(request.uri(), problem.code, &problem.detail),
     }
+}
+
+fn access_of(server: &Server, headers: &HeaderMap) -> Result<Access, Problem> {
+    let main = server.settings.token.as_deref();
+    let Some(given) = bearer(headers) else {
+        return match main {
+            Some(_) => Err(Problem::new(Code::Unauthenticated, "a bearer token is needed")),
+            None => Ok(Access::All),
+        };
+    };
+    if main.is_some_and(|main| bool::from(given.as_bytes().ct_eq(main.as_bytes()))) {
+        return Ok(Access::All);
+    }
+    match server.tokens.read(given) {
+        Given::Slot(index, stay) => match server.slot(index) {
+            Some(slot) if !slot.is_over(stay) => Ok(Access::Slot(index, stay)),
+            _ => Err(slot::over()),
+        },
+        Given::Forged => Err(Problem::new(
+            Code::Forbidden,
+            "the token is none of this server's; tokens for slots end with it",
+        )),
+        Given::Other if main.is_some() => {
+            Err(Problem::new(Code::Forbidden, "the token is not the right one"))
+        }
+        Given::Other => Ok(Access::All),
+    }
+}
+
+async fn slot_token(
+    State(server): State<Arc<Server>>,
+    Path(name): Path<String>,
+) -> Result<Response, v1::Refusal> {
+    let slot = v1::find(&server, &name)?;
+    Ok(access::grant(&server.tokens, slot)?)
 }
 
 /// In the words of the surface that was called.
@@ -69,9 +117,10 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 async fn health(State(server): State<Arc<Server>>) -> Json<Value> {
     let views: Vec<_> = server.slots.iter().map(|slot| slot.view()).collect();
     let executing = views.iter().filter(|it| it.queued > 0).count();
-    let available = views.iter().filter(|it| it.phase != SlotPhase::Dirty && it.queued == 0).count();
+    let available =
+        views.iter().filter(|it| it.phase != SlotPhase::Dirty && it.queued == 0).count();
     let settings = &server.settings;
-    let cgroups = &server.ground.cgroups;
+    let (root, forks) = v1::snapshots::report(&server);
     Json(json!({
         "status": if server.draining.is_cancelled() { "draining" } else { "ok" },
         "slots": views.len(),
@@ -81,17 +130,14 @@ async fn health(State(server): State<Arc<Server>>) -> Json<Value> {
         "stateful_dir": null,
         "bwrap_available": server.isolation > Isolation::None,
         "isolation": server.isolation,
+        "root": root,
+        "forks": forks,
         "network": settings.network,
         "container": settings.container,
         "version": env!("CARGO_PKG_VERSION"),
         "shell": crate::init::find_shell(),
         "limits": settings.slot_limits,
-        "limits_by": {
-            "memory": cgroups.memory_by().unwrap_or("supervision"),
-            "processes": cgroups.pids_by().map_or("rlimit".to_owned(), |it| format!("rlimit, {it}")),
-            "open_files": "rlimit",
-            "file_size": "rlimit",
-        },
+        "limits_by": LimitedBy::new(&server.ground.cgroups, Some(server.isolation)),
     }))
 }
 

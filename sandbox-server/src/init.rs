@@ -6,10 +6,18 @@
 
 mod capture;
 mod command;
+mod kept;
 mod looper;
+mod outbox;
+mod running;
+mod sessions;
+mod start;
 mod tree;
+pub(crate) mod views;
+mod watch;
 
 use crate::{
+    egress,
     isolate::{
         Birth, PATH, Step, WallError, drop, landlock, root,
         seccomp::{self, Namespaced},
@@ -31,7 +39,9 @@ use std::{
         unix::{fs::FileExt as _, net::UnixStream},
     },
     path::Path,
+    time::Duration,
 };
+use watch::Watch;
 
 /// Namespaces that a slot-init is born into.
 pub(crate) fn namespaces(birth: &Birth) -> libc::c_int {
@@ -40,7 +50,7 @@ pub(crate) fn namespaces(birth: &Birth) -> libc::c_int {
     }
     let mut flags =
         libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-    if birth.network == Network::Off {
+    if birth.network != Network::On {
         flags |= libc::CLONE_NEWNET;
     }
     // Root mounts with its own powers and enters a user namespace last; others need one to mount.
@@ -53,18 +63,25 @@ pub(crate) fn namespaces(birth: &Birth) -> libc::c_int {
 /// The whole life of a slot-init. Returns the exit code of the process.
 pub(crate) fn live(birth: &Birth, socket: OwnedFd) -> i32 {
     let mut server = UnixStream::from(socket);
-    let walls = match put_up_walls(birth) {
-        Ok(walls) => walls,
+    let made = watch::open_trees(birth).and_then(|trees| {
+        let way_out = way_out(birth)?;
+        let walls = put_up_walls(birth)?;
+        let mut handed = root::views(birth)?;
+        handed.extend(way_out);
+        Ok((walls, handed, trees))
+    });
+    let (walls, handed, trees) = match made {
+        Ok(made) => made,
         Err(error) => {
             let cause = error.source().map(ToString::to_string).unwrap_or_default();
             let _ = tell(&mut server, &FromInit::Failed { step: error.step, error: cause });
             return 1;
         }
     };
-    if tell(&mut server, &FromInit::Ready).is_err() {
+    if views::tell_ready(&server, handed).is_err() {
         return 0;
     }
-    match looper::serve(server, birth, walls) {
+    match looper::serve(server, birth, walls, Watch::new(birth, trees)) {
         Ok(()) => 0,
         Err(_) => 2,
     }
@@ -74,6 +91,20 @@ fn tell(server: &mut UnixStream, message: &FromInit) -> std::io::Result<()> {
     let mut frame = bytes::BytesMut::new();
     encode(message, FRAME_BYTES_MAX, &mut frame).map_err(std::io::Error::other)?;
     server.write_all(&frame)
+}
+
+/// What the server serves the slot's way out by, last of what it is handed.
+fn way_out(birth: &Birth) -> Result<Option<OwnedFd>, WallError> {
+    if birth.network != Network::AllowList {
+        return Ok(None);
+    }
+    if birth.rung != Isolation::Namespaces {
+        // It is not started so. An init that was would have the whole network.
+        return Err(std::io::Error::from(std::io::ErrorKind::Unsupported))
+            .step("keep the network to a list");
+    }
+    sys::loopback_up().step("turn loopback on")?;
+    egress::open_inside().map(Some).step("open the way out")
 }
 
 fn put_up_walls(birth: &Birth) -> Result<Walls, WallError> {
@@ -91,9 +122,9 @@ fn put_up_walls(birth: &Birth) -> Result<Walls, WallError> {
 
 fn namespace_walls(birth: &Birth) -> Result<Walls, WallError> {
     if birth.identity.is_none() {
-        drop::map_ids(birth.server_uid, birth.server_gid)?;
+        drop::map_ids(birth.inside_id(), birth.server_uid, birth.server_gid)?;
     }
-    if birth.network == Network::Off {
+    if birth.network != Network::On {
         sys::loopback_up().step("turn loopback on")?;
     }
     root::enter(birth)?;
@@ -102,7 +133,7 @@ fn namespace_walls(birth: &Birth) -> Result<Walls, WallError> {
         sys::set_ids(identity.uid, identity.uid, identity.uid, identity.uid)
             .step("change the user")?;
         sys::unshare_user().step("enter a user namespace")?;
-        drop::map_ids(identity.uid, identity.uid)?;
+        drop::map_ids(birth.inside_id(), identity.uid, identity.uid)?;
     }
     drop::all_capabilities()?;
     if let Some(ruleset) = landlock::own_abstract_sockets()? {
@@ -183,4 +214,16 @@ pub(crate) fn find_shell() -> Option<String> {
     ["bash", "sh"].into_iter().find_map(|name| {
         PATH.split(':').map(|dir| format!("{dir}/{name}")).find(|path| Path::new(path).is_file())
     })
+}
+
+fn no_children_left() -> bool {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    matches!(waitid(WaitId::All, options), Err(rustix::io::Errno::CHILD))
+}
+
+/// The monotonic clock. An init has no runtime whose clock it could take.
+fn now() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }

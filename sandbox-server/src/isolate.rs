@@ -9,7 +9,9 @@
 //! that it inherits or holds opens anything of the server's.
 
 pub(crate) mod drop;
+pub(crate) mod inherited;
 pub(crate) mod landlock;
+pub(crate) mod pty;
 pub(crate) mod root;
 pub(crate) mod seccomp;
 pub(crate) mod sys;
@@ -33,9 +35,43 @@ pub(crate) struct Birth {
     pub(crate) slot_dir: PathBuf,
     /// More directories of the host to show, read-only.
     pub(crate) exposed: Vec<PathBuf>,
+    /// What lies below the files of the workspace, newest first; with none it is a directory.
+    pub(crate) layers: Vec<Lower>,
+    pub(crate) root: RootKind,
+    /// What lies over the image, newest first, where that is the root.
+    pub(crate) image_layers: Vec<Lower>,
+    /// Directories that no root may show, whatever it shows.
+    pub(crate) hidden: Vec<PathBuf>,
     pub(crate) limits: SlotLimits,
     /// Whether a memory cgroup holds the slot; without one the init watches the memory itself.
     pub(crate) memory_cgroup: bool,
+    /// The same for the number of processes, which is an rlimit otherwise.
+    pub(crate) pids_cgroup: bool,
+    /// The same for processor time, as far as it is counted.
+    pub(crate) cpu_time_cgroup: bool,
+}
+
+/// A sealed directory, and whose files all that is in it are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Lower {
+    pub(crate) dir: PathBuf,
+    pub(crate) uid: u32,
+}
+
+/// What a slot's `/` is on the `namespaces` rung.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum RootKind {
+    /// A small directory with the image's system directories in it, read-only.
+    Minimal,
+    /// The image, copied on write.
+    Image(ImageUpper),
+}
+
+/// Where the changes of an image are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ImageUpper {
+    Disk,
+    Memory,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +88,30 @@ impl Birth {
 
     pub(crate) fn tmp(&self) -> PathBuf {
         self.slot_dir.join("tmp")
+    }
+
+    /// The overlay's own, when the workspace is one.
+    pub(crate) fn work(&self) -> PathBuf {
+        self.slot_dir.join("work")
+    }
+
+    /// What was changed of the image.
+    pub(crate) fn image(&self) -> PathBuf {
+        self.slot_dir.join("image")
+    }
+
+    /// Who the commands are inside.
+    pub(crate) fn inside_id(&self) -> u32 {
+        match self.root {
+            RootKind::Minimal => drop::INSIDE_ID,
+            RootKind::Image(_) => 0,
+        }
+    }
+
+    /// Whether the files of the slot are found through its mounts only.
+    pub(crate) fn is_seen_by_views(&self) -> bool {
+        self.rung == Isolation::Namespaces
+            && (!self.layers.is_empty() || self.root != RootKind::Minimal)
     }
 
     /// The workspace as the commands see it.

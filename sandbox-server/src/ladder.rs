@@ -51,7 +51,7 @@ impl Prober {
     async fn stand_on(&self, rung: Isolation) -> Result<(), String> {
         let mut works = (self.works)(rung)?;
         works.renew().await.map_err(|error| crate::chain(&error))?;
-        let ran = works.try_out().await;
+        let ran = works.try_out("exit 7").await;
         works.end().await.map_err(|error| crate::chain(&error))?;
         ran
     }

@@ -5,26 +5,39 @@
 //! linked for too long. `maybe_slot_zygote` must come first in the `main` of every executable that
 //! calls `main`: slots are forked from this executable started anew.
 
+mod access;
 mod cgroup;
+mod clock;
+mod disk;
 pub mod doctor;
+mod egress;
 mod executions;
 mod files;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 mod init;
 mod isolate;
 mod ladder;
+mod layers;
+mod limited;
 mod link;
 mod listen;
 mod options;
 mod outcome;
+mod passing;
 mod server;
 mod slot;
+mod snapshots;
 mod stop;
+mod terminal;
 mod trash;
 mod uids;
 mod wire;
 
 pub use ladder::Trial;
+pub use limited::LimitedBy;
 pub use options::{Options, SettingsError, TOKEN_VARIABLE};
 
 use isolate::zygote::{self, Zygote};
@@ -149,12 +162,14 @@ fn run(settings: Settings) -> Result<(), Box<dyn Error>> {
     runtime.block_on(serve(settings, ground))
 }
 
-async fn serve(settings: Settings, ground: Ground) -> Result<(), Box<dyn Error>> {
+async fn serve(settings: Settings, mut ground: Ground) -> Result<(), Box<dyn Error>> {
     let (host, port) = (settings.host, settings.port);
     let listener = TcpListener::bind((host, port)).await.map_err(|error| {
         io::Error::new(error.kind(), format!("listen on {host}:{port}: {error}"))
     })?;
-    let authority = listener.local_addr()?.to_string();
+    let address = listener.local_addr()?;
+    let authority = address.to_string();
+    ground.serves_at(address.port());
     // From now on they are words to us: whoever sees that we are ready may say them at once.
     let terminate = signal(SignalKind::terminate())?;
     let interrupt = signal(SignalKind::interrupt())?;
@@ -165,7 +180,9 @@ async fn serve(settings: Settings, ground: Ground) -> Result<(), Box<dyn Error>>
     tracing::info!(authority, isolation = %server.isolation, "serving");
     let router = http::router(Arc::clone(&server));
     let draining = server.draining.clone();
-    let serving = tokio::spawn(listen::serve(listener, router, listen::Seats::default(), draining));
+    let door = listen::Door::keep(server.slots_at_the_door())?;
+    let seats = listen::Seats::default();
+    let serving = tokio::spawn(listen::serve(listener, router, seats, door, draining));
     let why = until_told_to_stop(&server, terminate, interrupt).await;
     tracing::info!(why, "stopping");
     server.drain(server.grace.get().copied().unwrap_or(server.settings.grace)).await;

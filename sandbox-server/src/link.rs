@@ -5,7 +5,7 @@
 
 use crate::{
     server::Server,
-    slot::{Request, Scope, Shut, Slot},
+    slot::{CHUNKS_MAX, Chunk, Request, Scope, Shut, Slot},
     stop::Stop,
 };
 use axum::{
@@ -288,7 +288,7 @@ impl Link {
     }
 
     fn begin(&self, call: Call) -> Result<(), Problem> {
-        let Call { call: id, slot, epoch, execution_id, tool, limits, stream: _ } = call;
+        let Call { call: id, slot, epoch, execution_id, tool, limits, stream } = call;
         if self.server.draining.is_cancelled() {
             return Err(Problem::new(Code::ShuttingDown, "the container is shutting down"));
         }
@@ -310,13 +310,19 @@ impl Link {
             limits,
             network: Network::On,
         };
-        let begun = slot.begin(request)?;
+        let mut begun = slot.begin(request)?;
         if let Some(stop) = begun.stop() {
             self.calls().insert(id, stop);
         }
         let link = self.clone();
+        let chunks = stream.then(|| {
+            let (sender, chunks) = mpsc::channel(CHUNKS_MAX);
+            begun.stream_to(sender);
+            chunks
+        });
         tokio::spawn(async move {
-            let answer = begun.answer().await;
+            let passed = link.pass(id, chunks);
+            let (answer, ()) = tokio::join!(begun.answer(), passed);
             link.calls().remove(&id);
             let isolation = link.server.isolation;
             let message = match answer {
@@ -330,6 +336,17 @@ impl Link {
             let _ = link.send(message).await;
         });
         Ok(())
+    }
+
+    /// Output of a call that runs. A pool that does not take it holds up the command.
+    async fn pass(&self, call: CallId, chunks: Option<mpsc::Receiver<Chunk>>) {
+        let Some(mut chunks) = chunks else { return };
+        while let Some(Chunk { stream, data }) = chunks.recv().await {
+            let output = FromContainer::Output { call, stream: stream.into(), bytes: data };
+            if self.send(output).await.is_err() {
+                return;
+            }
+        }
     }
 
     fn calls(&self) -> std::sync::MutexGuard<'_, HashMap<CallId, Stop>> {

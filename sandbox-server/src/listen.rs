@@ -3,14 +3,23 @@
 //! Invariant: whoever connects and then says nothing, or says it slowly, holds his seat for no
 //! longer than `head_wait`. An upgraded connection (the Link) gives its seat back.
 
+mod door;
+mod holders;
+mod peer;
+
+use door::Refused;
+pub(crate) use door::{Door, Slots};
+pub(crate) use peer::is_own;
+
 use axum::{Router, body::Body};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{io, pin::pin, sync::Arc, time::Duration};
 use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_service::Service;
@@ -19,6 +28,10 @@ use tower_service::Service;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Of a request's head, and of what is read of a body at once.
 const BUFFER_BYTES_MAX: usize = 64 << 10;
+
+/// How long, and for how many pieces of its request, one that is refused keeps its seat.
+const REFUSED_WAIT: Duration = Duration::from_millis(500);
+const REFUSED_READS_MAX: usize = 16;
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Seats {
@@ -40,6 +53,7 @@ pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
     seats: Seats,
+    door: Door,
     draining: CancellationToken,
 ) {
     let free = Arc::new(Semaphore::new(seats.connections_max));
@@ -54,8 +68,12 @@ pub(crate) async fn serve(
             Ok((stream, seat)) => {
                 fails = false;
                 let (router, draining) = (router.clone(), draining.clone());
+                let door = door.clone();
                 connections.spawn(async move {
-                    connection(stream, router, seats.head_wait, draining).await;
+                    match door.admit(&stream).await {
+                        Ok(()) => connection(stream, router, seats.head_wait, draining).await,
+                        Err(refused) => turn_away(stream, refused).await,
+                    }
                     drop(seat);
                 });
             }
@@ -94,6 +112,31 @@ fn is_the_clients(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
 
+/// Says why, whatever it came to ask: nothing of it is looked at.
+async fn turn_away(mut stream: TcpStream, refused: Refused) {
+    tracing::warn!(why = %refused, "connection refused");
+    let body = serde_json::json!({ "success": false, "error": refused.to_string() }).to_string();
+    let answer = format!(
+        "HTTP/1.1 403 Forbidden\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+         connection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let said = async {
+        stream.write_all(answer.as_bytes()).await?;
+        stream.shutdown().await?;
+        // Closed with something unread, a connection loses what was said last.
+        let mut scrap = [0; 4_096];
+        for _ in 0..REFUSED_READS_MAX {
+            if stream.read(&mut scrap).await? == 0 {
+                break;
+            }
+        }
+        io::Result::Ok(())
+    };
+    // Who is refused may hang up as he likes, or not at all.
+    let _ = timeout(REFUSED_WAIT, said).await;
+}
+
 async fn connection(
     stream: TcpStream,
     router: Router,
@@ -129,11 +172,7 @@ mod tests {
     use super::*;
     use axum::routing::get;
     use std::net::SocketAddr;
-    use tokio::{
-        io::{AsyncReadExt as _, AsyncWriteExt as _},
-        task::JoinHandle,
-        time::timeout,
-    };
+    use tokio::task::JoinHandle;
 
     const LIMIT: Duration = Duration::from_secs(20);
 
@@ -157,7 +196,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let draining = CancellationToken::new();
         let seats = Seats { connections_max, head_wait };
-        let serving = tokio::spawn(serve(listener, router, seats, draining.clone()));
+        let serving = tokio::spawn(serve(listener, router, seats, Door::Open, draining.clone()));
         Served { address, draining, serving, go }
     }
 

@@ -1,9 +1,11 @@
 //! What people write on the command line, and the settings that come of it.
 
 mod apart;
+mod network;
 
+use crate::egress::AllowList;
 use slotmux_protocol::{ContainerId, Isolation, Limits, Network, SlotLimits};
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 /// The variable that the container's token comes in. Taken out of the environment at once.
 pub const TOKEN_VARIABLE: &str = "SLOTMUX_CONTAINER_TOKEN";
@@ -45,13 +47,27 @@ pub struct Options {
     #[arg(long, value_name = "RUNG")]
     pub isolation: Option<Isolation>,
 
-    /// Whether slots reach the network: on or off.
-    #[arg(long, default_value = "on", value_parser = parse_network, value_name = "on|off")]
+    /// Whether slots reach the network: on, off, or allow, which is what --allow says and no more.
+    #[arg(long, default_value = "on", value_parser = parse_network, value_name = "on|off|allow")]
     pub network: Network,
+
+    /// With --network allow: a host name, `*.` and a name for all below it, an address, or a
+    /// network in CIDR form; on ports 443 and 80 if none is said. Repeatable.
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub allow: Vec<String>,
 
     /// Show one more directory of this container to the slots, read-only. Repeatable.
     #[arg(long, value_name = "DIR")]
     pub expose: Vec<PathBuf>,
+
+    /// The slots' root: `minimal` shows the system directories, read-only; `image` is the whole
+    /// image of this container, copied on write, in which the slot is root. Needs namespaces.
+    #[arg(long, default_value = "minimal", value_name = "minimal|image")]
+    pub root: RootWish,
+
+    /// What all snapshots take on the disk, in bytes; 0: no limit.
+    #[arg(long, default_value_t = 8 << 30, value_name = "BYTES")]
+    pub snapshot_bytes_max: u64,
 
     /// Memory of a slot, in bytes; 0: no limit.
     #[arg(long, default_value_t = SlotLimits::default().memory_bytes_max, value_name = "BYTES")]
@@ -81,6 +97,14 @@ pub struct Options {
     #[arg(long, default_value_t = SlotLimits::default().tmp_bytes_max, value_name = "BYTES")]
     pub tmp_bytes_max: u64,
 
+    /// Processor time of a call that does not say itself, in thousandths of a second; 0: no limit.
+    #[arg(long, default_value_t = Limits::default().cpu_ms_max, value_name = "MS")]
+    pub cpu_ms_max: u64,
+
+    /// Limit slots without cgroups, also where they could be had.
+    #[arg(long)]
+    pub no_cgroup: bool,
+
     /// When asked to stop, let running calls go on for this long.
     #[arg(long, default_value_t = 5.0, value_name = "SECONDS")]
     pub grace_s: f64,
@@ -106,11 +130,19 @@ pub struct Options {
     pub cleanup: bool,
 }
 
+/// What slots are to have as their root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum RootWish {
+    Minimal,
+    Image,
+}
+
 fn parse_network(text: &str) -> Result<Network, String> {
     match text {
         "on" => Ok(Network::On),
         "off" => Ok(Network::Off),
-        other => Err(format!("the network is on or off, not `{other}`")),
+        "allow" => Ok(Network::AllowList),
+        other => Err(format!("the network is on, off or allow, not `{other}`")),
     }
 }
 
@@ -124,9 +156,14 @@ pub(crate) struct Settings {
     pub(crate) isolation_min: Isolation,
     pub(crate) isolation_max: Isolation,
     pub(crate) network: Network,
+    /// For [`Network::AllowList`].
+    pub(crate) allowed: Option<Arc<AllowList>>,
     pub(crate) exposed: Vec<PathBuf>,
+    pub(crate) root: RootWish,
+    pub(crate) snapshot_bytes_max: u64,
     pub(crate) slot_limits: SlotLimits,
     pub(crate) limits: Limits,
+    pub(crate) cgroups: bool,
     pub(crate) grace: Duration,
     pub(crate) lifetime: Option<Duration>,
     pub(crate) orphaned_after: Option<Duration>,
@@ -140,6 +177,8 @@ pub enum SettingsError {
     BelowMinimum { rung: Isolation, minimum: Isolation },
     #[error("--slots is between 1 and {max}, not {slots}", max = crate::uids::SLOTS_MAX - 1)]
     Slots { slots: u16 },
+    #[error(transparent)]
+    Network(#[from] network::NetworkError),
     #[error("--container: {0}")]
     Container(slotmux_protocol::IdError),
     #[error("{flag} takes seconds between 0 and 315360000, not {value}")]
@@ -170,6 +209,8 @@ impl Settings {
         if let Some(rung) = options.isolation.filter(|rung| *rung < options.isolation_min) {
             return Err(SettingsError::BelowMinimum { rung, minimum: options.isolation_min });
         }
+        let allowed = network::allowed(options.network, &options.allow, options.isolation)?;
+        let minimum = network::minimum(options.network, options.isolation_min);
         let token = token.filter(|it| !it.is_empty());
         if !options.host.is_loopback() && token.is_none() && !options.no_auth {
             return Err(SettingsError::Open { host: options.host });
@@ -203,12 +244,16 @@ impl Settings {
             slots: options.slots,
             data_dir,
             container: container.map_err(SettingsError::Container)?,
-            isolation_min: options.isolation.unwrap_or(options.isolation_min),
+            isolation_min: options.isolation.unwrap_or(minimum),
             isolation_max: options.isolation.unwrap_or(Isolation::Namespaces),
             network: options.network,
+            allowed,
             exposed: options.expose,
+            root: options.root,
+            snapshot_bytes_max: options.snapshot_bytes_max,
             slot_limits,
-            limits: Limits::default(),
+            limits: Limits { cpu_ms_max: options.cpu_ms_max, ..Limits::default() },
+            cgroups: !options.no_cgroup,
             grace: seconds("--grace-s", options.grace_s)?,
             lifetime: or_never("--lifetime-s", options.lifetime_s)?,
             orphaned_after: or_never("--orphaned-after-s", options.orphaned_after_s)?,
@@ -224,6 +269,8 @@ fn suffice(limits: &SlotLimits) -> Result<(), SettingsError> {
         ("--memory-bytes-max", limits.memory_bytes_max, 16 << 20),
         ("--processes-max", limits.processes_max.into(), 4),
         ("--open-files-max", limits.open_files_max.into(), 16),
+        ("--cpu-millis-max", limits.cpu_millis_max.into(), 10),
+        ("--disk-bytes-max", limits.disk_bytes_max, 1 << 20),
     ] {
         if value != 0 && value < min {
             return Err(SettingsError::TooLow { flag, min, value });
@@ -269,9 +316,13 @@ mod tests {
 
     #[test]
     fn limits_are_none_or_suffice_for_a_command() {
-        for (flag, min) in
-            [("--memory-bytes-max", 16_u64 << 20), ("--processes-max", 4), ("--open-files-max", 16)]
-        {
+        for (flag, min) in [
+            ("--memory-bytes-max", 16_u64 << 20),
+            ("--processes-max", 4),
+            ("--open-files-max", 16),
+            ("--cpu-millis-max", 10),
+            ("--disk-bytes-max", 1 << 20),
+        ] {
             for value in [0, min, min + 1] {
                 let taken = settings(&[flag, &value.to_string()]);
                 assert!(taken.is_ok(), "{flag} {value}: {taken:?}");

@@ -1,12 +1,16 @@
 //! What a call came to, before it is put into the words of one wire or the other.
 
+mod limit;
+
 use crate::{
     files::{FileError, Told},
     wire::{Captured, Done, End},
 };
+use limit::{Facts, merge_cpu};
 use serde_json::{Map, Value, json};
 use slotmux_protocol::{
-    CausedBy, Ended, ExecutionId, Isolation, Network, ToolResult, Usage, atropos::SlotResult,
+    CallLimits, CausedBy, Ended, ExecutionId, Isolation, Network, ToolResult, Usage,
+    atropos::SlotResult,
 };
 use std::fmt::Write as _;
 
@@ -30,13 +34,25 @@ pub(crate) struct Outcome {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Body {
     Text(String),
-    Streams { stdout: Captured, stderr: Captured },
+    /// Text whose data are for the atropos wire as well, as its metadata.
+    Screen(String),
+    Streams {
+        stdout: Captured,
+        stderr: Captured,
+    },
 }
 
-/// What the slot's cgroup saw while the command ran.
+/// What the slot's cgroups saw while the command ran.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Pressure {
     pub(crate) oom_kills: u64,
+    /// Forks that were refused; absent where the kernel does not count them.
+    pub(crate) pids_hits: Option<u64>,
+    /// All processor time; absent where it is not counted.
+    pub(crate) cpu_us: Option<u64>,
+    /// About how it was divided.
+    pub(crate) user_us: u64,
+    pub(crate) system_us: u64,
     pub(crate) memory_peak_bytes: Option<u64>,
 }
 
@@ -44,18 +60,17 @@ impl Outcome {
     pub(crate) fn of_command(
         done: Done,
         pressure: Pressure,
-        timeout_ms: u64,
+        limits: &CallLimits,
         cancelled_by: CausedBy,
         network: Network,
     ) -> Self {
-        let failed = done.end != End::Exited(0);
         let mut outcome = Self {
             usage: Usage {
                 wall_us: done.wall_us,
                 user_us: done.user_us,
                 system_us: done.system_us,
-                max_rss_bytes: done.max_rss_bytes,
-                memory_peak_bytes: pressure.memory_peak_bytes,
+                max_rss_bytes: done.max_rss_bytes.max(done.seen.max_rss_bytes),
+                memory_peak_bytes: pressure.memory_peak_bytes.or(done.seen.memory_bytes),
                 stdout_bytes: done.stdout.bytes,
                 stderr_bytes: done.stderr.bytes,
                 cut_bytes: done.stdout.cut_bytes() + done.stderr.cut_bytes(),
@@ -81,11 +96,17 @@ impl Outcome {
                 outcome.signal = Some(signal);
                 (Ended::Signaled, format!("Killed by signal {signal}"))
             }
-            End::Timeout => (Ended::Timeout, timed_out(timeout_ms)),
-            End::Cancelled => (Ended::Cancelled, "Command was cancelled".to_owned()),
-            End::Oom | End::NotStarted(libc::ENOMEM) => (Ended::Oom, OOM.to_owned()),
-            End::OutputLimit => (Ended::OutputLimit, "Command printed more than it may".to_owned()),
-            End::NotStarted(libc::EAGAIN) => (Ended::Pids, PIDS.to_owned()),
+            End::Cancelled => {
+                outcome.caused_by = cancelled_by;
+                (Ended::Cancelled, "Command was cancelled".to_owned())
+            }
+            // Named below.
+            End::Timeout
+            | End::CpuTime
+            | End::Oom
+            | End::Disk
+            | End::OutputLimit
+            | End::NotStarted(libc::ENOMEM | libc::EAGAIN) => (Ended::Exited, String::new()),
             End::NotStarted(libc::E2BIG) => {
                 outcome.exit_code = Some(126);
                 (Ended::Exited, "Command too long for the system".to_owned())
@@ -99,35 +120,28 @@ impl Outcome {
                 let reason = std::io::Error::from_raw_os_error(errno);
                 (Ended::Lost, format!("Command could not be started: {reason}"))
             }
-            // The caller turns this into a problem before it comes here.
-            End::NoShell => (Ended::Lost, "There is no shell".to_owned()),
+            End::NoDirectory(errno) => {
+                outcome.exit_code = Some(126);
+                let reason = std::io::Error::from_raw_os_error(errno);
+                (Ended::Exited, format!("Command cannot begin in its directory: {reason}"))
+            }
+            // The caller turns these into problems before they come here.
+            End::NoShell | End::NoBash | End::HasNetwork => {
+                (Ended::Lost, "There is no shell for it".to_owned())
+            }
         };
         outcome.ended = ended;
         outcome.error = error;
-        outcome.attribute(failed, pressure, done.processes_full, cancelled_by);
+        merge_cpu(&mut outcome.usage, &done.seen, &pressure);
+        let facts = Facts {
+            end: done.end,
+            seen: done.seen,
+            processes_full: done.processes_full,
+            pressure,
+            cpu_us: outcome.usage.user_us.saturating_add(outcome.usage.system_us),
+        };
+        outcome.attribute(&facts, limits);
         outcome
-    }
-
-    /// The kernel's killing shows as a signal or an exit code first; here it gets its name.
-    fn attribute(
-        &mut self,
-        failed: bool,
-        pressure: Pressure,
-        processes_full: bool,
-        cancelled_by: CausedBy,
-    ) {
-        match self.ended {
-            Ended::Exited | Ended::Signaled if failed && pressure.oom_kills > 0 => {
-                self.ended = Ended::Oom;
-                OOM.clone_into(&mut self.error);
-            }
-            Ended::Exited if failed && processes_full => {
-                self.ended = Ended::Pids;
-                PIDS.clone_into(&mut self.error);
-            }
-            Ended::Cancelled => self.caused_by = cancelled_by,
-            _ => {}
-        }
     }
 
     pub(crate) fn of_file(
@@ -146,7 +160,10 @@ impl Outcome {
                 let error = FileError::Cancelled.to_string();
                 return Self::cut_short(Ended::Cancelled, cancelled_by, &error, network);
             }
-            Err(error) => (Told::default(), error.to_string(), 1),
+            Err(error) => {
+                let data = Some(json!({ "reason": error.reason() }));
+                (Told { text: String::new(), data }, error.to_string(), 1)
+            }
         };
         Self {
             body: Body::Text(told.text),
@@ -189,17 +206,18 @@ impl Outcome {
     /// For keeping: about what it takes in memory.
     pub(crate) fn size_bytes(&self) -> usize {
         let body = match &self.body {
-            Body::Text(text) => text.len(),
+            Body::Text(text) | Body::Screen(text) => text.len(),
             Body::Streams { stdout, stderr } => {
                 stdout.head.len() + stdout.tail.len() + stderr.head.len() + stderr.tail.len()
             }
         };
-        size_of::<Self>() + body + self.error.len()
+        let data = self.data.as_ref().map_or(0, weight);
+        size_of::<Self>() + body + data + self.error.len()
     }
 
     pub(crate) fn to_result(&self, execution_id: ExecutionId, isolation: Isolation) -> ToolResult {
         let output = match &self.body {
-            Body::Text(text) => text.clone(),
+            Body::Text(text) | Body::Screen(text) => text.clone(),
             Body::Streams { stdout, stderr } => join_streams(both_ends(stdout), &both_ends(stderr)),
         };
         ToolResult {
@@ -225,6 +243,10 @@ impl Outcome {
     ) -> SlotResult {
         let (output, metadata) = match &self.body {
             Body::Text(text) => (text.clone(), Map::new()),
+            Body::Screen(text) => {
+                let data = self.data.as_ref().and_then(Value::as_object);
+                (text.clone(), data.cloned().unwrap_or_default())
+            }
             Body::Streams { stdout, stderr } => {
                 let stdout = head_only(stdout);
                 let joined = join_streams(stdout, &head_only(stderr));
@@ -252,6 +274,9 @@ impl Outcome {
         metadata.insert("network_isolated".to_owned(), (self.network == Network::Off).into());
         metadata.insert("ended".to_owned(), json!(self.ended));
         metadata.insert("caused_by".to_owned(), json!(self.caused_by));
+        if let Some(limit) = self.data.as_ref().and_then(|it| it.get("limit")) {
+            metadata.insert("limit".to_owned(), limit.clone());
+        }
         metadata
     }
 }
@@ -261,12 +286,29 @@ const PIDS: &str = "Too many processes: the slot's process limit was reached";
 
 /// `30` seconds are written without a fraction, `1.5` with one: as Python prints what came in.
 fn timed_out(timeout_ms: u64) -> String {
-    let (whole, rest) = (timeout_ms / 1_000, timeout_ms % 1_000);
-    let fraction = format!("{rest:03}");
-    match fraction.trim_end_matches('0') {
-        "" => format!("Command timed out after {whole}.0s"),
-        fraction => format!("Command timed out after {whole}.{fraction}s"),
+    let seconds = seconds(timeout_ms);
+    let fraction = if seconds.contains('.') { "" } else { ".0" };
+    format!("Command timed out after {seconds}{fraction}s")
+}
+
+/// `30`, or `1.5`.
+fn seconds(ms: u64) -> String {
+    let (whole, rest) = (ms / 1_000, ms % 1_000);
+    match format!("{rest:03}").trim_end_matches('0') {
+        "" => whole.to_string(),
+        fraction => format!("{whole}.{fraction}"),
     }
+}
+
+/// About what a value takes in memory.
+fn weight(value: &Value) -> usize {
+    let own = match value {
+        Value::String(text) => text.len(),
+        Value::Array(values) => values.iter().map(weight).sum(),
+        Value::Object(fields) => fields.iter().map(|(name, it)| name.len() + weight(it)).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+    };
+    size_of::<Value>() + own
 }
 
 fn join_streams(mut stdout: String, stderr: &str) -> String {

@@ -1,11 +1,22 @@
 //! One server: its slots, and what they have in common.
 
+mod forks;
+mod saves;
+
 use crate::{
+    access::Tokens,
     cgroup::{self, Cgroups},
-    isolate::{Birth, Identity, zygote::Zygote},
+    egress::Egress,
+    isolate::{Birth, Identity, RootKind, zygote::Zygote},
     ladder::{Prober, Trial},
-    options::Settings,
+    layers::{
+        Layers,
+        probe::{Sharing, image_root},
+    },
+    listen::Slots,
+    options::{RootWish, Settings},
     slot::{News, Slot, Works},
+    snapshots::Snapshots,
     trash::{self, Trash},
     uids::UidRange,
 };
@@ -38,6 +49,8 @@ pub(crate) enum StartError {
     DataDir { dir: PathBuf, source: io::Error },
     #[error("the data directory `{}` is used by another server", .0.display())]
     InUse(PathBuf),
+    #[error("draw a secret for tokens")]
+    Secret(#[source] io::Error),
     #[error("start the zygote")]
     Zygote(#[source] io::Error),
     #[error(
@@ -45,6 +58,10 @@ pub(crate) enum StartError {
          only if you trust what runs in the slots", list(.trials)
     )]
     Isolation { minimum: Isolation, trials: Vec<Trial> },
+    #[error(
+        "the image cannot be the slots' root: {why}\nhint: --root minimal shows its system directories, read-only"
+    )]
+    Image { why: String },
     #[error("prepare {slot}: {why}")]
     Slot { slot: SlotIndex, why: String },
 }
@@ -59,8 +76,15 @@ fn list(trials: &[Trial]) -> String {
 pub(crate) struct Server {
     pub(crate) settings: Settings,
     pub(crate) isolation: Isolation,
+    pub(crate) root: RootKind,
+    pub(crate) sharing: Sharing,
+    /// Held by the one fork at a time: each takes the turns of several slots.
+    sharing_turn: tokio::sync::Mutex<()>,
+    unpacked: tokio::sync::Mutex<saves::Unpacked>,
     pub(crate) slots: Vec<Arc<Slot>>,
     pub(crate) boot_id: String,
+    /// Those for single slots.
+    pub(crate) tokens: Tokens,
     /// For calls that come without an id.
     executions: AtomicU64,
     pub(crate) news: News,
@@ -81,6 +105,8 @@ pub(crate) struct Server {
 pub(crate) struct Ground {
     zygote: Arc<Zygote>,
     trash: Trash,
+    pub(crate) layers: Layers,
+    pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) cgroups: Arc<Cgroups>,
     uids: Option<Arc<UidRange>>,
     settings: Settings,
@@ -97,6 +123,14 @@ impl Ground {
         let slots = dir.join("slots");
         trash.take(&slots).map_err(fault)?;
         fs::create_dir(&slots).map_err(fault)?;
+        let layers = Layers::open(dir.join("layers"), trash.clone()).map_err(fault)?;
+        let snapshots = Snapshots::open(
+            dir.join("snapshots"),
+            trash.clone(),
+            settings.snapshot_bytes_max,
+            settings.slot_limits.disk_bytes_max,
+        )
+        .map_err(fault)?;
         let root = rustix::process::geteuid().is_root();
         let uids = root.then(UidRange::take).transpose();
         let uids = uids.unwrap_or_else(|error| {
@@ -111,11 +145,17 @@ impl Ground {
         }
         // Of a server that was killed here before this one.
         cgroup::remove_recorded(&dir.join(CGROUPS));
-        let cgroups = Cgroups::detect(settings.container.as_str());
+        let cgroups = if settings.cgroups {
+            Cgroups::detect(settings.container.as_str())
+        } else {
+            Cgroups::default()
+        };
         cgroups.record(&dir.join(CGROUPS)).map_err(fault)?;
         Ok(Self {
             zygote: Arc::new(zygote),
             trash,
+            layers,
+            snapshots: Arc::new(snapshots),
             cgroups: Arc::new(cgroups),
             uids: uids.map(Arc::new),
             settings: settings.clone(),
@@ -123,15 +163,57 @@ impl Ground {
         })
     }
 
+    /// What was asked for may have been any port.
+    pub(crate) fn serves_at(&mut self, port: u16) {
+        self.settings.port = port;
+    }
+
     pub(crate) fn prober(self: &Arc<Self>) -> Prober {
         let ground = Arc::clone(self);
+        Prober { works: Box::new(move |rung| ground.probe(rung, RootKind::Minimal)) }
+    }
+
+    fn probe(&self, rung: Isolation, root: RootKind) -> Result<Works, String> {
         // Beyond the real slots, so that it is nobody's user.
-        let index = crate::uids::SLOTS_MAX - 1;
-        Prober { works: Box::new(move |rung| ground.works(rung, "probe", index)) }
+        self.works(rung, root, "probe", crate::uids::SLOTS_MAX - 1)
+    }
+
+    /// What the slots' root will be, and how they get one another's files.
+    async fn probe_files(&self, rung: Isolation) -> Result<(RootKind, Sharing), StartError> {
+        let root = match (self.settings.root, rung) {
+            (RootWish::Minimal, _) => RootKind::Minimal,
+            (RootWish::Image, Isolation::Namespaces) => image_root(|root| self.probe(rung, root))
+                .await
+                .map_err(|why| StartError::Image { why })?,
+            (RootWish::Image, other) => {
+                let why = format!("it needs namespaces, and this is the rung `{other}`");
+                return Err(StartError::Image { why });
+            }
+        };
+        let sharing = match rung {
+            Isolation::Namespaces => match self.probe(rung, root) {
+                Ok(works) => Sharing::probe(works, &self.layers).await,
+                Err(why) => Sharing::Copy(why),
+            },
+            other => Sharing::Copy(format!("overlays need namespaces, and this is `{other}`")),
+        };
+        Ok((root, sharing))
+    }
+
+    /// A user of no slot, for files that are shown as others'.
+    fn nobody(&self) -> Option<Identity> {
+        let probe = self.uids.as_ref()?.slot(crate::uids::SLOTS_MAX - 1);
+        Some(Identity { uid: probe.reaper_uid, ..probe })
     }
 
     /// A slot's works for a rung, or why they cannot be had.
-    fn works(&self, rung: Isolation, name: &str, index: u16) -> Result<Works, String> {
+    fn works(
+        &self,
+        rung: Isolation,
+        root: RootKind,
+        name: &str,
+        index: u16,
+    ) -> Result<Works, String> {
         let identity = self.identity(rung, index)?;
         let slot_dir = self.settings.data_dir.join("slots").join(name);
         fs::create_dir_all(&slot_dir).map_err(|error| format!("make its directory: {error}"))?;
@@ -150,10 +232,19 @@ impl Ground {
             server_gid: rustix::process::getegid().as_raw(),
             slot_dir,
             exposed: self.settings.exposed.clone(),
+            layers: Vec::new(),
+            root,
+            image_layers: Vec::new(),
+            hidden: self.settings.data_dir.canonicalize().into_iter().collect(),
             limits,
             memory_cgroup: cgroup.holds_memory(),
+            pids_cgroup: cgroup.holds_pids(),
+            cpu_time_cgroup: cgroup.counts_cpu_time(),
         };
-        Ok(Works::new(Arc::clone(&self.zygote), self.trash.clone(), birth, cgroup))
+        let egress = self.settings.allowed.clone();
+        let egress = egress.map(|allowed| Egress { allowed, own_port: self.settings.port });
+        let works = Works::new(Arc::clone(&self.zygote), self.trash.clone(), birth, cgroup);
+        Ok(works.with_egress(egress))
     }
 
     fn identity(&self, rung: Isolation, index: u16) -> Result<Option<Identity>, String> {
@@ -167,7 +258,7 @@ impl Ground {
             (Isolation::Uid, None) if !root => {
                 Err("needs root, to give each slot a user of its own".to_owned())
             }
-            (_, None) => Err("no uids for slots: /run/slotmux cannot be used".to_owned()),
+            (_, None) => Err("no uids for slots: their locks can be made nowhere".to_owned()),
             (_, Some(uids)) => Ok(Some(uids.slot(index))),
         }
     }
@@ -188,7 +279,7 @@ impl Drop for Ground {
 }
 
 fn remove_files(data_dir: &Path) {
-    for name in ["slots", "trash"] {
+    for name in ["slots", "layers", "snapshots", "trash"] {
         if let Err(error) = trash::delete(&data_dir.join(name)) {
             tracing::warn!(dir = name, %error, "not removed");
         }
@@ -231,9 +322,10 @@ impl Server {
         if isolation == Isolation::None {
             tracing::warn!("NO ISOLATION: commands can do whatever this process can do");
         }
+        let (root, sharing) = ground.probe_files(isolation).await?;
         let (news, _) = broadcast::channel(NEWS_MAX);
         let slots = (0..settings.slots).map(SlotIndex).map(|index| {
-            let works = ground.works(isolation, &index.to_string(), index.0);
+            let works = ground.works(isolation, root, &index.to_string(), index.0);
             let works = works.map_err(|why| StartError::Slot { slot: index, why })?;
             let (network, limits) = (settings.network, settings.limits.clone());
             Ok(Arc::new(Slot::new(index, network, limits, works, news.clone())))
@@ -242,8 +334,13 @@ impl Server {
         prepare_all(&slots).await?;
         Ok(Arc::new(Self {
             isolation,
+            root,
+            sharing,
+            sharing_turn: tokio::sync::Mutex::new(()),
+            unpacked: tokio::sync::Mutex::default(),
             slots,
             boot_id: boot_id(),
+            tokens: Tokens::draw().map_err(StartError::Secret)?,
             executions: AtomicU64::new(0),
             news,
             links: watch::channel(0).0,
@@ -254,6 +351,12 @@ impl Server {
             ground,
             settings,
         }))
+    }
+
+    /// How slots could come to the server's own port.
+    pub(crate) fn slots_at_the_door(&self) -> Slots {
+        let own_users = self.ground.uids.is_some();
+        Slots::of(self.isolation, self.settings.network, own_users)
     }
 
     pub(crate) fn slot(&self, index: SlotIndex) -> Option<&Arc<Slot>> {

@@ -6,20 +6,31 @@
 //! Invariant: a call runs only while the slot is open for the epoch that the call carries, and the
 //! slot is opened for another epoch only after it was emptied.
 
+mod commands;
+mod forks;
 mod gate;
+mod meter;
 mod place;
 mod process;
+mod room;
+mod session;
+mod stay;
+mod taken;
+mod terminals;
+mod visit;
 mod works;
 
 pub(crate) use gate::Shut;
-pub(crate) use place::{Begun, Request, Scope};
-pub(crate) use process::InitError;
-pub(crate) use works::Works;
+pub(crate) use place::{Begun, CHUNKS_MAX, Request, Scope};
+pub(crate) use process::{Chunk, InitError, InitProcess, KillSwitch};
+pub(crate) use session::{SessionEnd, SessionEnded, SessionId, SpawnArgs, SpawnError, Terminal};
+pub(crate) use stay::{Stay, over};
+pub(crate) use taken::{Running, Taken, problem_of};
+pub(crate) use works::{RenewError, Works};
 
 use crate::{executions::Seen, outcome::Outcome};
 use gate::{Gate, Phase};
 use place::{Place, Turn};
-use process::KillSwitch;
 use slotmux_protocol::{
     CausedBy, Code, Ended, Epoch, ExecutionId, Limits, Network, Problem, SlotIndex,
     link::{FromContainer, Holder, SlotReport, SlotState},
@@ -122,9 +133,12 @@ impl Slot {
     /// of this function.
     pub(crate) fn begin(self: &Arc<Self>, mut request: Request) -> Result<Begun, Problem> {
         request.network = self.network_for(request.network);
+        if request.limits.cpu_ms_max == 0 {
+            request.limits.cpu_ms_max = self.limits.cpu_ms_max;
+        }
         let mut gate = self.gate();
         gate.admit(request.scope)?;
-        gate.used |= request.scope == Scope::Standalone;
+        gate.used |= !matches!(request.scope, Scope::Lease(_));
         let stop = gate.stop.child();
         let tell = match &request.execution_id {
             None => None,
@@ -153,9 +167,10 @@ impl Slot {
 
     /// A call may ask for less than its slot has, never for more.
     fn network_for(&self, wanted: Network) -> Network {
-        match self.network {
-            Network::Off => Network::Off,
-            Network::On => wanted,
+        match (self.network, wanted) {
+            (Network::Off, _) | (_, Network::Off) => Network::Off,
+            (Network::AllowList, _) | (_, Network::AllowList) => Network::AllowList,
+            (Network::On, Network::On) => Network::On,
         }
     }
 

@@ -189,7 +189,7 @@ fn open_dir(at: impl AsFd, name: &CStr) -> rustix::io::Result<OwnedFd> {
 }
 
 /// By way of a descriptor, which a symbolic link in its place cannot lead astray.
-fn open_up(at: impl AsFd, name: &CStr) -> rustix::io::Result<()> {
+pub(crate) fn open_up(at: impl AsFd, name: &CStr) -> rustix::io::Result<()> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = openat(at, name, flags, Mode::empty())?;
     chmod(format!("/proc/self/fd/{}", dir.as_raw_fd()), Mode::RWXU)

@@ -7,8 +7,9 @@ use rustix::fs::{FlockOperation, flock};
 use std::{
     fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::Path,
+    sync::OnceLock,
 };
 
 /// Each server gets this many: a user and its reaper for each slot.
@@ -20,6 +21,8 @@ const FIRST_HIGH: u32 = 1_000_000_000;
 const FIRST_LOW: u32 = 30_000;
 const LOW_RANGES: u32 = 12;
 const LOCKS: &str = "/run/slotmux/uids";
+/// Where /run cannot be written: containers that are read-only have this one still.
+const LOCKS_IN_MEMORY: &str = "/dev/shm/slotmux/uids";
 
 pub(crate) const SLOTS_MAX: u16 = 1_024;
 
@@ -31,24 +34,75 @@ pub(crate) struct UidRange {
 
 impl UidRange {
     pub(crate) fn take() -> io::Result<Self> {
-        let (first, ranges) = if is_mapped(FIRST_HIGH + RANGE * RANGES_MAX) {
-            (FIRST_HIGH, RANGES_MAX)
-        } else {
-            (FIRST_LOW, LOW_RANGES)
-        };
-        fs::create_dir_all(LOCKS)?;
-        for number in 0..ranges {
-            if let Some(lock) = try_lock(&Path::new(LOCKS).join(number.to_string()))? {
+        let (first, ranges) = place();
+        let locks = locks()?;
+        // Containers do not see one another's locks, but the kernel counts processes by uid for all
+        // of them: not everybody begins at the same range.
+        let begin = somewhere()?;
+        for step in 0..ranges {
+            let number = (begin % ranges + step) % ranges;
+            if let Some(lock) = try_lock(&locks.join(number.to_string()))? {
                 return Ok(Self { first: first + number * RANGE, _lock: lock });
             }
         }
-        Err(io::Error::other(format!("all {ranges} uid ranges of {LOCKS} are in use")))
+        let locks = locks.display();
+        Err(io::Error::other(format!("all {ranges} uid ranges of {locks} are in use")))
     }
 
     pub(crate) fn slot(&self, index: u16) -> Identity {
         let uid = self.first + u32::from(index) * 2;
         Identity { uid, reaper_uid: uid + 1 }
     }
+}
+
+/// Whether a user is one of some server's slots on this machine.
+pub(crate) fn are_slots(uid: u32) -> bool {
+    let (first, ranges) = place();
+    (first..first + ranges * RANGE).contains(&uid)
+}
+
+#[cfg(test)]
+pub(crate) fn any_slot() -> u32 {
+    place().0 + RANGE
+}
+
+/// The first user of slots, and the number of ranges that follow.
+fn place() -> (u32, u32) {
+    static PLACE: OnceLock<(u32, u32)> = OnceLock::new();
+    *PLACE.get_or_init(|| {
+        if is_mapped(FIRST_HIGH + RANGE * RANGES_MAX) {
+            (FIRST_HIGH, RANGES_MAX)
+        } else {
+            (FIRST_LOW, LOW_RANGES)
+        }
+    })
+}
+
+fn somewhere() -> io::Result<u32> {
+    let mut bytes = [0; 4];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    Ok(u32::from_ne_bytes(bytes))
+}
+
+fn locks() -> io::Result<&'static Path> {
+    match own_dir(Path::new(LOCKS)) {
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+            own_dir(Path::new(LOCKS_IN_MEMORY))
+        }
+        other => other,
+    }
+}
+
+/// Everybody may make directories in /dev/shm: one that is there must be root's.
+fn own_dir(dir: &'static Path) -> io::Result<&'static Path> {
+    fs::create_dir_all(dir)?;
+    for dir in dir.ancestors().take(2) {
+        let meta = fs::symlink_metadata(dir)?;
+        if !meta.is_dir() || meta.uid() != 0 || meta.mode() & 0o022 != 0 {
+            return Err(io::Error::other(format!("{} is not root's alone", dir.display())));
+        }
+    }
+    Ok(dir)
 }
 
 fn try_lock(path: &Path) -> io::Result<Option<File>> {

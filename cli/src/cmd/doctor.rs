@@ -12,6 +12,7 @@ use serde::Serialize;
 use slotmux_backend::Backend;
 use slotmux_local::{LocalBackend, LocalSettings};
 use slotmux_protocol::Isolation;
+use slotmux_sandbox_server::LimitedBy;
 use std::{fmt, path::PathBuf, process::ExitCode};
 
 /// Say what this machine offers: isolation, limits, a shell, a place for state
@@ -43,8 +44,8 @@ struct Report {
     isolation: Option<Isolation>,
     /// Best first.
     rungs: Vec<Rung>,
-    memory_limited_by: String,
-    processes_limited_by: String,
+    /// What enforces each limit of a slot, on that rung.
+    limited_by: Option<LimitedBy>,
     /// What runs commands.
     shell: Option<String>,
     local_backend: Vec<String>,
@@ -83,21 +84,19 @@ async fn look(state_dir: PathBuf) -> Result<Report, Fault> {
     if !local.usable {
         faults.push("the local backend cannot run containers".to_owned());
     }
-    let sandbox = sandbox.unwrap_or_else(|why| {
-        faults.push(format!("slots cannot be tried out: {why}"));
-        slotmux_sandbox_server::doctor::Report {
-            rungs: Vec::new(),
-            memory_by: "unknown".to_owned(),
-            processes_by: "unknown".to_owned(),
-            shell: None,
+    let (rungs, limited_by, shell) = match sandbox {
+        Ok(found) => (found.rungs, Some(found.limited_by), found.shell),
+        Err(why) => {
+            faults.push(format!("slots cannot be tried out: {why}"));
+            (Vec::new(), None, None)
         }
-    });
-    let rungs: Vec<Rung> = sandbox.rungs.into_iter().map(Rung::from).collect();
+    };
+    let rungs: Vec<Rung> = rungs.into_iter().map(Rung::from).collect();
     let isolation = rungs.iter().find(|rung| rung.works).map(|rung| rung.isolation);
     if isolation.is_none() {
         faults.push("no rung of the isolation ladder works".to_owned());
     }
-    if sandbox.shell.is_none() {
+    if shell.is_none() {
         faults.push("there is no bash".to_owned());
     }
     let kernel = uname();
@@ -111,9 +110,8 @@ async fn look(state_dir: PathBuf) -> Result<Report, Fault> {
         uid: rustix::process::geteuid().as_raw(),
         isolation,
         rungs,
-        memory_limited_by: sandbox.memory_by,
-        processes_limited_by: sandbox.processes_by,
-        shell: sandbox.shell,
+        limited_by,
+        shell,
         local_backend: local.findings,
         faults,
     })
@@ -144,8 +142,10 @@ impl fmt::Display for Report {
             let how = rung.refused.as_deref().unwrap_or("works");
             writeln!(f, "  {:<10}  {how}", rung.isolation.as_str())?;
         }
-        writeln!(f, "memory      limited by {}", self.memory_limited_by)?;
-        writeln!(f, "processes   limited by {}", self.processes_limited_by)?;
+        let limits = self.limited_by.iter().flat_map(LimitedBy::rows);
+        for (at, (name, by)) in limits.enumerate() {
+            writeln!(f, "{:<10}  {name:<10}  by {by}", if at == 0 { "limits" } else { "" })?;
+        }
         writeln!(f, "shell       {}", self.shell.as_deref().unwrap_or("NONE"))?;
         for (at, finding) in self.local_backend.iter().enumerate() {
             writeln!(f, "{:<10}  {finding}", if at == 0 { "local" } else { "" })?;

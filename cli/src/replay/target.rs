@@ -55,6 +55,7 @@ impl Target {
                     tool: wish.tool,
                     limits,
                     abandoned: Abandoned::Cancel,
+                    output: None,
                     beating: Some(route.pulse.beat()),
                 };
                 route.link.call(call).await

@@ -39,6 +39,7 @@ fn print_profile(f: &mut fmt::Formatter<'_>, profile: &ProfileConfig) -> fmt::Re
     let network = match profile.network {
         Network::On => "on",
         Network::Off => "off",
+        Network::AllowList => "allow",
     };
     let limits = profile.slot_limits;
     writeln!(f, "\n[[profile]]")?;

@@ -2,9 +2,11 @@
 
 use super::body::{Items, Whole, parse, refuse};
 use crate::{
+    access::Access,
     outcome::Outcome,
     server::Server,
-    slot::{Begun, Request, Scope, Slot},
+    slot::{Begun, Request, Slot},
+    terminal::TmuxArgs,
 };
 use axum::{
     extract::State,
@@ -15,24 +17,45 @@ use futures_util::future::join_all;
 use serde::Deserialize;
 use serde_json::Value;
 use slotmux_protocol::{
-    BashArgs, CallLimits, ExecutionId, Isolation, Network, Problem, SlotIndex, ToolCall,
+    BashArgs, BashStatefulArgs, CallLimits, ExecutionId, Isolation, Network, Problem, SlotIndex,
+    ToolCall,
     atropos::{SlotExecute, SlotReset, SlotResult},
 };
 use std::sync::Arc;
 
+const STATEFUL: &str = "bash_stateful";
 /// 50,000 characters of at most four bytes.
 const STREAM_BYTES_MAX: u32 = 200_000;
 
-pub(super) async fn execute(State(server): State<Arc<Server>>, Whole(body): Whole) -> Response {
-    match parse::<SlotExecute>(body) {
-        Ok(call) => Json(call_one(&server, call).await).into_response(),
-        Err(refusal) => refusal,
+pub(super) async fn execute(
+    State(server): State<Arc<Server>>,
+    access: Access,
+    Whole(body): Whole,
+) -> Response {
+    let call = match parse::<SlotExecute>(body) {
+        Ok(call) => call,
+        Err(refusal) => return refusal,
+    };
+    match others(access, std::slice::from_ref(&call)) {
+        None => Json(call_one(&server, access, call).await).into_response(),
+        Some(refusal) => refusal,
     }
+}
+
+/// The refusal of calls that a slot token is not for.
+fn others(access: Access, calls: &[SlotExecute]) -> Option<Response> {
+    let mut slots = calls.iter().filter_map(|call| SlotIndex::parse(&call.slot_id));
+    let problem = slots.find_map(|slot| access.scope(slot).err())?;
+    Some(refuse(StatusCode::FORBIDDEN, &problem.detail))
 }
 
 /// All calls get their places in the order of the array, so those of one slot run in it; those of
 /// different slots run at the same time.
-pub(super) async fn batch(State(server): State<Arc<Server>>, Whole(body): Whole) -> Response {
+pub(super) async fn batch(
+    State(server): State<Arc<Server>>,
+    access: Access,
+    Whole(body): Whole,
+) -> Response {
     let Items(calls) = match parse::<Items>(body) {
         Ok(items) => items,
         Err(refusal) => return refusal,
@@ -42,28 +65,40 @@ pub(super) async fn batch(State(server): State<Arc<Server>>, Whole(body): Whole)
         let text = format!("a batch has at most {max} calls, this one has {}", calls.len());
         return refuse(StatusCode::PAYLOAD_TOO_LARGE, &text);
     }
-    let calls = calls.into_iter().map(|call| call_one(&server, call));
+    if let Some(refusal) = others(access, &calls) {
+        return refusal;
+    }
+    let calls = calls.into_iter().map(|call| call_one(&server, access, call));
     Json(join_all(calls.collect::<Vec<_>>()).await).into_response()
 }
 
 /// Takes its place when it is called, not when it is first polled.
-fn call_one(server: &Arc<Server>, call: SlotExecute) -> impl Future<Output = SlotResult> + use<> {
+fn call_one(
+    server: &Arc<Server>,
+    access: Access,
+    call: SlotExecute,
+) -> impl Future<Output = SlotResult> + use<> {
     let isolation = server.isolation;
     let execution_id = call.execution_id.clone();
-    let begun = begin(server, call);
+    let stateful = call.tool == STATEFUL;
+    let begun = begin(server, access, call);
     async move {
         let answer = match begun {
             Ok(begun) => begun.answer().await.map_err(|problem| problem.detail),
             Err(error) => Err(error),
         };
-        match answer {
+        let mut result = match answer {
             Ok(outcome) => Outcome::to_atropos(&outcome, execution_id, isolation),
             Err(error) => SlotResult { error, execution_id, ..SlotResult::default() },
+        };
+        if stateful {
+            result.metadata.insert("stateful".to_owned(), true.into());
         }
+        result
     }
 }
 
-fn begin(server: &Server, call: SlotExecute) -> Result<Begun, String> {
+fn begin(server: &Server, access: Access, call: SlotExecute) -> Result<Begun, String> {
     if server.draining.is_cancelled() {
         return Err("the server is shutting down".to_owned());
     }
@@ -77,7 +112,7 @@ fn begin(server: &Server, call: SlotExecute) -> Result<Begun, String> {
         ..CallLimits::default()
     };
     let request = Request {
-        scope: Scope::Standalone,
+        scope: access.scope(slot.index).map_err(|problem| problem.detail)?,
         execution_id: execution_id.map_err(|error| format!("execution_id: {error}"))?,
         tool,
         limits,
@@ -109,6 +144,8 @@ struct AtroposBash {
     allow_network: bool,
     #[serde(default)]
     require_sandbox: bool,
+    #[serde(default)]
+    restart: bool,
 }
 
 fn yes() -> bool {
@@ -134,7 +171,7 @@ fn tool_of(tool: &str, args: Value, isolation: Isolation) -> Result<(ToolCall, N
         })
     }
     match tool {
-        "bash" => {
+        "bash" | STATEFUL => {
             let args: AtroposBash = read(args)?;
             if args.require_sandbox && isolation == Isolation::None {
                 return Err("a sandbox is required and this server has none".to_owned());
@@ -145,7 +182,13 @@ fn tool_of(tool: &str, args: Value, isolation: Isolation) -> Result<(ToolCall, N
                     "the network cannot be kept from a command without isolation".to_owned()
                 );
             }
-            Ok((ToolCall::Bash(BashArgs::new(args.command)), network))
+            let AtroposBash { command, restart, .. } = args;
+            let call = if tool == STATEFUL {
+                ToolCall::BashStateful(BashStatefulArgs { command, restart })
+            } else {
+                ToolCall::Bash(BashArgs::new(command))
+            };
+            Ok((call, network))
         }
         "read_file" => {
             let args: AtroposPath = read(args)?;
@@ -156,6 +199,10 @@ fn tool_of(tool: &str, args: Value, isolation: Isolation) -> Result<(ToolCall, N
             let args: AtroposWrite = read(args)?;
             let args = slotmux_protocol::WriteFileArgs::new(args.path, args.content);
             Ok((ToolCall::WriteFile(args), Network::On))
+        }
+        "tmux" => {
+            let args: TmuxArgs = read(args)?;
+            Ok((ToolCall::Terminal(args.into_terminal()?), Network::On))
         }
         other => Err(format!("Unknown tool: {}", other.chars().take(100).collect::<String>())),
     }

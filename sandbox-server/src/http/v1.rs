@@ -4,7 +4,10 @@
 mod batch;
 mod body;
 mod execute;
+mod live;
 mod reply;
+pub(super) mod snapshots;
+mod tree;
 
 use crate::{
     server::Server,
@@ -32,7 +35,9 @@ pub(super) fn routes() -> Router<Arc<Server>> {
         .route("/v1/slots/{slot}/execute", post(execute::execute))
         .route("/v1/slots/{slot}/executions/{id}", delete(cancel))
         .route("/v1/slots/{slot}/reset", post(reset))
+        .route("/v1/slots/{slot}/files", get(tree::download).put(tree::upload))
         .route("/v1/batch", post(batch::batch))
+        .merge(snapshots::routes())
 }
 
 /// The tools, as models are told of functions.
@@ -73,7 +78,7 @@ async fn cancel(
 }
 
 /// `slot_3`, or `3` as answers have it.
-fn find<'a>(server: &'a Server, name: &str) -> Result<&'a Arc<Slot>, Problem> {
+pub(super) fn find<'a>(server: &'a Server, name: &str) -> Result<&'a Arc<Slot>, Problem> {
     let index = SlotIndex::parse(name).or_else(|| name.parse().ok().map(SlotIndex));
     index.and_then(|index| server.slot(index)).ok_or_else(|| {
         let name: String = name.chars().take(100).collect();
@@ -92,11 +97,7 @@ struct Wish<'a> {
 }
 
 impl Wish<'_> {
-    fn into_request(
-        self,
-        server: &Server,
-        scope: Scope,
-    ) -> Result<crate::slot::Request, Problem> {
+    fn into_request(self, server: &Server, scope: Scope) -> Result<crate::slot::Request, Problem> {
         if server.draining.is_cancelled() {
             return Err(Problem::new(Code::ShuttingDown, "the server is shutting down"));
         }

@@ -22,6 +22,12 @@ impl Capture {
         self.bytes
     }
 
+    /// What is kept, as if it were the whole.
+    pub(super) fn so_far(&self) -> Vec<u8> {
+        let (newer, older) = self.tail.split_at(self.start);
+        [&*self.head, older, newer].concat()
+    }
+
     pub(super) fn push(&mut self, data: &[u8]) {
         self.bytes += data.len() as u64;
         let (head, rest) = data.split_at(data.len().min(self.head_max - self.head.len()));

@@ -2,15 +2,20 @@
 #![expect(unsafe_code, reason = "a vfork by hand, so that steps fit between it and the exec")]
 
 use super::Victims;
-use crate::isolate::{Birth, Identity, PATH, Step, WallError, seccomp, sys};
+use crate::{
+    egress,
+    isolate::{Birth, Identity, PATH, Step, WallError, pty, seccomp, sys},
+    wire::End,
+};
 use rustix::{
-    fd::{AsFd, AsRawFd},
+    fd::{AsFd, AsRawFd, BorrowedFd},
     fs::{Mode, OFlags},
     pipe::{PipeFlags, pipe_with},
 };
 use seccompiler::BpfProgram;
 use slotmux_protocol::{Isolation, Network, SlotLimits};
 use std::{
+    collections::BTreeMap,
     ffi::{CStr, CString, c_void},
     io,
     os::fd::{OwnedFd, RawFd},
@@ -18,6 +23,9 @@ use std::{
 };
 
 const STACK_BYTES: usize = 64 << 10;
+const CPU_SPARE_S: u64 = 3;
+/// Where a cgroup limits processes, and counts what it refuses, the rlimit stands behind it.
+const PROCESSES_SPARE: u32 = 64;
 
 /// What every command of the slot is started with.
 pub(super) struct Walls {
@@ -36,11 +44,24 @@ pub(super) struct Walls {
     victims: Option<Victims>,
 }
 
-/// A command that runs.
-pub(super) struct Started {
-    pub(super) pid: i32,
-    pub(super) stdout: OwnedFd,
-    pub(super) stderr: OwnedFd,
+/// What to start, and with what.
+pub(super) struct Launch<'a> {
+    /// After the shell's own name.
+    pub(super) argv: &'a [&'a CStr],
+    /// Instead of or beside what all commands have; each `NAME=value`.
+    pub(super) env: &'a [CString],
+    /// From the workspace.
+    pub(super) cwd: Option<&'a CStr>,
+    pub(super) network: Network,
+    pub(super) stdin: Option<BorrowedFd<'a>>,
+    pub(super) stdout: BorrowedFd<'a>,
+    pub(super) stderr: BorrowedFd<'a>,
+    /// More descriptors, and the numbers that they get; none of ours may have such a number.
+    pub(super) more: &'a [(RawFd, RawFd)],
+    /// Its standard input is the terminal of its session.
+    pub(super) on_terminal: bool,
+    /// Of the call that it is for, where it is for one only. 0: no limit.
+    pub(super) cpu_ms_max: u64,
 }
 
 impl Walls {
@@ -79,30 +100,46 @@ impl Walls {
         self.shell.is_some()
     }
 
-    pub(super) fn start(&mut self, command: &CStr, network: Network) -> io::Result<Started> {
-        let (stdout, stdout_end) = pipe_with(PipeFlags::CLOEXEC)?;
-        let (stderr, stderr_end) = pipe_with(PipeFlags::CLOEXEC)?;
-        for ours in [&stdout, &stderr] {
-            rustix::fs::fcntl_setfl(ours, OFlags::NONBLOCK)?;
-        }
-        let shell = self.shell.as_deref().ok_or(io::ErrorKind::NotFound)?;
-        // `--`: a command may begin with a dash.
-        let argv = [shell.as_ptr(), c"-c".as_ptr(), c"--".as_ptr(), command.as_ptr(), ptr::null()];
-        let envp: Vec<_> =
-            self.environment.iter().map(|it| it.as_ptr()).chain([ptr::null()]).collect();
+    /// The shell is a `bash`.
+    pub(super) fn has_bash(&self) -> bool {
+        self.shell.as_ref().is_some_and(|it| it.to_bytes().ends_with(b"/bash"))
+    }
+
+    /// Starts the shell, and returns its process id.
+    pub(super) fn start(&mut self, launch: &Launch<'_>) -> Result<i32, End> {
+        let shell = self.shell.as_deref().ok_or(End::NoShell)?;
+        let argv: Vec<_> = [shell]
+            .into_iter()
+            .chain(launch.argv.iter().copied())
+            .map(CStr::as_ptr)
+            .chain([ptr::null()])
+            .collect();
+        let envp: Vec<_> = self
+            .environment
+            .iter()
+            .filter(|ours| !is_replaced(ours, launch))
+            .chain(launch.env)
+            .map(|it| it.as_ptr())
+            .chain([ptr::null()])
+            .collect();
         let mut plan = Plan {
             shell: shell.as_ptr(),
             argv: argv.as_ptr(),
             envp: envp.as_ptr(),
             workspace: self.workspace.as_ptr(),
-            stdio: [self.null.as_raw_fd(), stdout_end.as_raw_fd(), stderr_end.as_raw_fd()],
+            cwd: launch.cwd.map(CStr::as_ptr),
+            stdio: [launch.stdin.unwrap_or(self.null.as_fd()), launch.stdout, launch.stderr]
+                .map(|it| it.as_raw_fd()),
+            more: launch.more,
+            on_terminal: launch.on_terminal,
+            cpu_ms_max: launch.cpu_ms_max,
             identity: self.identity,
             limits: &raw const self.limits,
             ruleset: self.ruleset.as_ref(),
             filters: &self.filters,
-            no_network: (self.network == Network::On && network == Network::Off)
+            no_network: (self.network != Network::Off && launch.network == Network::Off)
                 .then_some(&self.no_network),
-            errno: 0,
+            refused: None,
         };
         if let Some(victims) = &self.victims {
             victims.mark(true);
@@ -111,12 +148,38 @@ impl Walls {
         if let Some(victims) = &self.victims {
             victims.mark(false);
         }
-        let pid = pid?;
-        match plan.errno {
-            0 => Ok(Started { pid, stdout, stderr }),
-            errno => Err(io::Error::from_raw_os_error(errno)),
+        match (pid, plan.refused) {
+            (Ok(pid), None) => Ok(pid),
+            (Ok(_), Some(refused)) => Err(refused),
+            (Err(error), _) => Err(not_started(&error)),
         }
     }
+}
+
+/// A pipe whose reading end is ours, and never waited for.
+pub(super) fn output_pipe() -> Result<(OwnedFd, OwnedFd), End> {
+    let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC).map_err(|it| not_started(&it.into()))?;
+    rustix::fs::fcntl_setfl(&ours, OFlags::NONBLOCK).map_err(|it| not_started(&it.into()))?;
+    Ok((ours, theirs))
+}
+
+pub(super) fn not_started(error: &io::Error) -> End {
+    End::NotStarted(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// As `NAME=value`; `None` if there is a NUL in one.
+pub(super) fn environment_of(env: &BTreeMap<String, String>) -> Option<Vec<CString>> {
+    env.iter().map(|(name, value)| CString::new(format!("{name}={value}")).ok()).collect()
+}
+
+fn is_replaced(ours: &CStr, launch: &Launch<'_>) -> bool {
+    let name = name_of(ours);
+    // The shell finds out by itself where it is.
+    (launch.cwd.is_some() && name == b"PWD") || launch.env.iter().any(|it| name_of(it) == name)
+}
+
+fn name_of(variable: &CStr) -> &[u8] {
+    variable.to_bytes().split(|it| *it == b'=').next().unwrap_or_default()
 }
 
 /// All that the child needs, made by the parent: the child allocates nothing.
@@ -125,14 +188,18 @@ struct Plan<'a> {
     argv: *const *const libc::c_char,
     envp: *const *const libc::c_char,
     workspace: *const libc::c_char,
+    cwd: Option<*const libc::c_char>,
     stdio: [RawFd; 3],
+    more: &'a [(RawFd, RawFd)],
+    on_terminal: bool,
+    cpu_ms_max: u64,
     identity: Option<Identity>,
     limits: *const SlotLimits,
     ruleset: Option<&'a OwnedFd>,
     filters: &'a [BpfProgram],
     no_network: Option<&'a BpfProgram>,
     /// Set by the child when it could not become the command.
-    errno: i32,
+    refused: Option<End>,
 }
 
 /// Runs `child` on `stack`, in this process's memory, until it execs or ends; we wait that long.
@@ -149,46 +216,66 @@ fn vfork_into(stack: &mut [u128], plan: &mut Plan<'_>) -> io::Result<i32> {
 extern "C" fn child(plan: *mut c_void) -> libc::c_int {
     // SAFETY: `vfork_into` passes a live `Plan` that nobody else touches meanwhile.
     let plan = unsafe { &mut *plan.cast::<Plan<'_>>() };
-    let error = become_command(plan);
-    plan.errno = error.raw_os_error().unwrap_or(libc::EIO);
+    plan.refused = Some(become_command(plan));
     sys::exit_now(127)
 }
 
 /// Returns only on failure. Calls the kernel and nothing else: its memory is its parent's.
-fn become_command(plan: &Plan<'_>) -> io::Error {
+fn become_command(plan: &Plan<'_>) -> End {
+    if let Err(error) = prepare(plan) {
+        return not_started(&error);
+    }
+    if let Some(cwd) = plan.cwd {
+        // SAFETY: a C string that the parent keeps alive.
+        if unsafe { libc::chdir(cwd) } < 0 {
+            return End::NoDirectory(
+                io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO),
+            );
+        }
+    }
+    if let Err(error) = confine(plan) {
+        return not_started(&error);
+    }
+    // SAFETY: null-terminated arrays of C strings that the parent keeps alive.
+    unsafe { libc::execve(plan.shell, plan.argv, plan.envp) };
+    not_started(&io::Error::last_os_error())
+}
+
+/// Descriptors, the user, limits, the workspace, signals.
+fn prepare(plan: &Plan<'_>) -> io::Result<()> {
+    let stdio = (0..).zip(plan.stdio).map(|(to, from)| (from, to));
     // SAFETY: plain system calls on values that the parent keeps alive; signal dispositions and
     // the mask are the child's own.
     unsafe {
         libc::setsid();
-        for (to, from) in (0..).zip(plan.stdio) {
+        for (from, to) in stdio.chain(plan.more.iter().copied()) {
             if libc::dup2(from, to) < 0 {
-                return io::Error::last_os_error();
+                return Err(io::Error::last_os_error());
             }
         }
-        if let Some(identity) = plan.identity
-            && let Err(error) = sys::set_ids(identity.uid, identity.uid, identity.uid, identity.uid)
-        {
-            return error;
+        if plan.on_terminal {
+            pty::take(0)?;
         }
-        set_limits(&*plan.limits);
+        if let Some(identity) = plan.identity {
+            sys::set_ids(identity.uid, identity.uid, identity.uid, identity.uid)?;
+        }
+        set_limits(&*plan.limits, plan.cpu_ms_max);
         if libc::chdir(plan.workspace) < 0 {
-            return io::Error::last_os_error();
+            return Err(io::Error::last_os_error());
         }
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
     }
-    if let Err(error) = confine(plan) {
-        return error;
-    }
-    // SAFETY: null-terminated arrays of C strings that the parent keeps alive.
-    unsafe { libc::execve(plan.shell, plan.argv, plan.envp) };
-    io::Error::last_os_error()
+    Ok(())
 }
 
 /// After the change of user: a fork limit that is counted for the new one.
-unsafe fn set_limits(limits: &SlotLimits) {
+unsafe fn set_limits(limits: &SlotLimits, cpu_ms_max: u64) {
+    // A backstop, of each process for itself: the watch comes before it.
+    let cpu_s = if cpu_ms_max > 0 { cpu_ms_max / 1_000 + CPU_SPARE_S } else { 0 };
     let wanted = [
+        (libc::RLIMIT_CPU, cpu_s),
         (libc::RLIMIT_NOFILE, u64::from(limits.open_files_max)),
         (libc::RLIMIT_FSIZE, limits.file_bytes_max),
         (libc::RLIMIT_NPROC, u64::from(limits.processes_max)),
@@ -220,7 +307,11 @@ fn confine(plan: &Plan<'_>) -> io::Result<()> {
 fn own_limits(birth: &Birth) -> SlotLimits {
     let mut limits = birth.limits;
     let shared = birth.rung <= Isolation::Landlock;
-    if shared && limits.processes_max > 0 {
+    if birth.pids_cgroup && limits.processes_max > 0 {
+        // Of a shared user the kernel counts everybody's.
+        let spare = limits.processes_max.saturating_add(PROCESSES_SPARE);
+        limits.processes_max = if shared { 0 } else { spare };
+    } else if shared && limits.processes_max > 0 {
         let others = super::tree::processes_of(birth.server_uid).len();
         let others = u32::try_from(others).unwrap_or(u32::MAX);
         limits.processes_max = limits.processes_max.saturating_add(others);
@@ -243,8 +334,10 @@ fn environment(birth: &Birth, shell: &str) -> Vec<CString> {
         ("LC_CTYPE", "C.UTF-8".to_owned()),
         ("TERM", "dumb".to_owned()),
     ];
+    let proxy = egress::variables().filter(|_| birth.network == Network::AllowList);
     pairs
         .into_iter()
+        .chain(proxy)
         .filter_map(|(name, value)| CString::new(format!("{name}={value}")).ok())
         .collect()
 }

@@ -1,23 +1,27 @@
 //! The one loop of a slot-init.
 
 use super::{
-    capture::Capture,
-    command::{Started, Walls},
+    command::Walls,
+    kept::Kept,
+    no_children_left, now,
+    outbox::Outbox,
+    running::{PIPE_BYTES_MAX, Running},
+    sessions::Sessions,
     tree,
+    watch::Watch,
 };
 use crate::{
     isolate::{Birth, sys},
-    wire::{Captured, Done, End, FRAME_BYTES_MAX, FromInit, Run, ToInit},
+    passing,
+    wire::{Done, End, FRAME_BYTES_MAX, FromInit, Output, Run, Spawn, Stream, ToInit},
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fd::AsFd,
-    net::{RecvFlags, SendFlags, recv, send},
 };
-use slotmux_protocol::{CallLimits, Decoder, Network, encode};
+use slotmux_protocol::Decoder;
 use std::{
     collections::VecDeque,
-    ffi::{CStr, CString},
     io,
     os::{fd::OwnedFd, unix::net::UnixStream},
     time::Duration,
@@ -25,81 +29,83 @@ use std::{
 
 /// How long a killed tree may take to be gone before the answer goes out without it.
 const KILL_PATIENCE: Duration = Duration::from_secs(2);
-/// How often killing is repeated, and memory is looked at where no cgroup does it.
+/// How often killing is repeated.
 const TICK: Duration = Duration::from_millis(50);
 /// Pipes of finished commands that background processes still write to. Older ones are closed.
-const ABANDONED_PIPES_MAX: usize = 64;
+pub(super) const ABANDONED_PIPES_MAX: usize = 64;
 const READ_BYTES: usize = 64 << 10;
-/// What an unprivileged user may make of a pipe (`fs.pipe-max-size`).
-const PIPE_BYTES_MAX: u64 = 1 << 20;
 
 /// Serves the server until its end of the socket is closed.
-pub(super) fn serve(server: UnixStream, birth: &Birth, walls: Walls) -> io::Result<()> {
+pub(super) fn serve(
+    server: UnixStream,
+    birth: &Birth,
+    walls: Walls,
+    watch: Watch<'_>,
+) -> io::Result<()> {
     let mut init = Looper {
         server,
         decoder: Decoder::new(FRAME_BYTES_MAX),
+        passed: Vec::new(),
+        outbox: Outbox::default(),
         children: sys::child_signals()?,
         running: None,
+        kept: None,
+        sessions: Sessions::default(),
         abandoned: VecDeque::new(),
         buffer: vec![0; READ_BYTES],
         birth,
         walls,
+        watch,
     };
     let result = init.turn_until_closed();
     init.kill_until_gone();
     if no_children_left() { result } else { Err(io::ErrorKind::ResourceBusy.into()) }
 }
 
-struct Looper<'a> {
+pub(super) struct Looper<'a> {
     server: UnixStream,
     decoder: Decoder,
+    /// Descriptors that came with an order, until it is whole.
+    passed: Vec<OwnedFd>,
+    pub(super) outbox: Outbox,
     children: OwnedFd,
-    running: Option<Running>,
-    abandoned: VecDeque<OwnedFd>,
+    pub(super) running: Option<Running>,
+    /// The persistent shell. While it runs a command, its pipes are with `running`.
+    pub(super) kept: Option<Kept>,
+    pub(super) sessions: Sessions,
+    pub(super) abandoned: VecDeque<OwnedFd>,
     buffer: Vec<u8>,
-    birth: &'a Birth,
-    walls: Walls,
-}
-
-struct Running {
-    seq: u64,
-    pid: i32,
-    limits: CallLimits,
-    started: Duration,
-    stdout: Stream,
-    stderr: Stream,
-    /// Why everything was killed, and since when.
-    killed: Option<(End, Duration)>,
-    exited: Option<sys::Reaped>,
-}
-
-struct Stream {
-    pipe: Option<OwnedFd>,
-    capture: Capture,
+    pub(super) birth: &'a Birth,
+    pub(super) walls: Walls,
+    watch: Watch<'a>,
 }
 
 /// What is ready, copied out of the poll so that nothing is borrowed.
-#[expect(clippy::struct_excessive_bools, reason = "one for each descriptor")]
 struct Ready {
     orders: bool,
+    server_listens: bool,
     children: bool,
-    stdout: bool,
-    stderr: bool,
+    /// In the order of `Looper::pipes`.
+    pipes: [bool; PIPES],
     abandoned: Vec<bool>,
 }
+
+/// Streams of the running command, of the persistent shell between its commands, and its status.
+const PIPES: usize = 5;
 
 impl Looper<'_> {
     fn turn_until_closed(&mut self) -> io::Result<()> {
         loop {
             let ready = self.wait()?;
-            if ready.stdout || ready.stderr {
-                self.read_output(&ready);
+            if ready.server_listens {
+                self.outbox.flush(&self.server)?;
             }
+            self.read_pipes(ready.pipes)?;
             self.drain_abandoned(&ready.abandoned);
             if ready.children {
                 self.reap()?;
             }
-            self.check_time_and_memory();
+            self.check_limits();
             self.finish_if_over()?;
             if ready.orders && !self.read_orders()? {
                 return Ok(());
@@ -112,116 +118,172 @@ impl Looper<'_> {
             tv_sec: i64::try_from(it.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: it.subsec_nanos().into(),
         });
-        let mut fds = vec![
-            PollFd::new(&self.server, PollFlags::IN),
-            PollFd::new(&self.children, PollFlags::IN),
-        ];
-        let (stdout, stderr) = match &self.running {
-            Some(running) => (running.stdout.pipe.as_ref(), running.stderr.pipe.as_ref()),
-            None => (None, None),
-        };
-        for pipe in [stdout, stderr].into_iter().flatten().chain(&self.abandoned) {
+        let mut server = PollFlags::IN;
+        server.set(PollFlags::OUT, !self.outbox.is_empty());
+        let pipes = self.pipes();
+        let mut fds = Vec::with_capacity(2 + PIPES + self.abandoned.len());
+        fds.push(PollFd::new(&self.server, server));
+        fds.push(PollFd::new(&self.children, PollFlags::IN));
+        for pipe in pipes.into_iter().flatten().chain(&self.abandoned) {
             fds.push(PollFd::new(pipe, PollFlags::IN));
         }
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
+        let server = fds[0].revents();
+        let mut ready = fds.iter().skip(1).map(|fd| !fd.revents().is_empty());
         let mut next = || ready.next().unwrap_or(false);
         Ok(Ready {
-            orders: next(),
+            orders: !server.difference(PollFlags::OUT).is_empty(),
+            server_listens: server.contains(PollFlags::OUT),
             children: next(),
-            stdout: stdout.is_some() && next(),
-            stderr: stderr.is_some() && next(),
+            pipes: pipes.map(|it| it.is_some() && next()),
             abandoned: ready.collect(),
         })
     }
 
+    fn pipes(&self) -> [Option<&OwnedFd>; PIPES] {
+        let running = self.running.as_ref();
+        // Who streams and is not listened to is held up.
+        let told = running.filter(|it| !(it.streamed && self.outbox.is_full()));
+        let kept = self.kept.as_ref();
+        [
+            told.and_then(|it| it.stdout.pipe.as_ref()),
+            told.and_then(|it| it.stderr.pipe.as_ref()),
+            kept.and_then(|it| it.stdout.pipe.as_ref()),
+            kept.and_then(|it| it.stderr.pipe.as_ref()),
+            kept.and_then(|it| it.status.as_ref()),
+        ]
+    }
+
     fn next_timeout(&self) -> Option<Duration> {
+        let watched = self.watch.next_timeout();
         match &self.running {
             Some(Running { killed: Some(_), .. }) => Some(TICK),
-            _ if self.watches_memory() => Some(TICK),
-            Some(running) => Some(running.deadline().saturating_sub(now())),
-            None => None,
+            Some(running) => {
+                let left = running.deadline().saturating_sub(now());
+                Some(watched.map_or(left, |it| it.min(left)))
+            }
+            None => watched,
         }
     }
 
     /// `false`: the server has closed its end.
     fn read_orders(&mut self) -> io::Result<bool> {
         loop {
-            match recv(&self.server, &mut *self.buffer, RecvFlags::DONTWAIT) {
-                Ok((0, _)) => return Ok(false),
-                Ok((bytes, _)) => self.decoder.push(&self.buffer[..bytes]),
-                Err(rustix::io::Errno::AGAIN) => break,
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
+            let server = self.server.as_fd();
+            match passing::receive_with(server, &mut self.buffer, &mut self.passed) {
+                Ok(0) => return Ok(false),
+                Ok(bytes) => {
+                    self.decoder.push(&self.buffer[..bytes]);
+                    // A short one is all that there was.
+                    if bytes < self.buffer.len() {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
         while let Some(order) = self.decoder.next_message::<ToInit>().map_err(io::Error::other)? {
             match order {
                 ToInit::Run(run) => self.run(*run)?,
                 ToInit::Cancel => self.kill(End::Cancelled),
+                ToInit::Over(end) => self.kill(end),
+                ToInit::Spawn(spawn) => self.spawn(&spawn)?,
+                ToInit::EndSession { id } => self.sessions.end(self.birth, id),
             }
         }
         Ok(true)
     }
 
     fn run(&mut self, run: Run) -> io::Result<()> {
-        let limits = run.limits;
-        let started = now();
-        let network = run.network;
-        let refused = match CString::new(run.args.command) {
-            Ok(_) if !self.walls.has_shell() => End::NoShell,
-            Err(_nul) => End::NotStarted(libc::EINVAL),
-            Ok(command) => match self.start(&command, network) {
-                Ok(process) => {
-                    let capture = || {
-                        Capture::new(limits.head_bytes_max as usize, limits.tail_bytes_max as usize)
-                    };
-                    self.running = Some(Running {
-                        seq: run.seq,
-                        pid: process.pid,
-                        limits,
-                        started,
-                        stdout: Stream { pipe: Some(process.stdout), capture: capture() },
-                        stderr: Stream { pipe: Some(process.stderr), capture: capture() },
-                        killed: None,
-                        exited: None,
-                    });
-                    return Ok(());
-                }
-                Err(error) => End::NotStarted(error.raw_os_error().unwrap_or(libc::EIO)),
-            },
+        let (seq, network) = (run.seq, run.network);
+        self.watch.begin(&run.limits);
+        match self.begin(run) {
+            Ok(running) => {
+                self.sessions.is_new(running.pid);
+                self.running = Some(running);
+                self.tell_carried()
+            }
+            Err(end) => self.tell(Done::refused(seq, end, network)),
+        }
+    }
+
+    fn spawn(&mut self, spawn: &Spawn) -> io::Result<()> {
+        let passed = std::mem::take(&mut self.passed);
+        let spawned = if self.outbox.is_empty() {
+            self.sessions.spawn(&mut self.walls, self.birth, spawn, passed)
+        } else {
+            Err(End::NotStarted(libc::EAGAIN))
         };
-        self.tell(Done::refused(run.seq, refused))
-    }
-
-    /// Pipes that background processes hold may take all descriptors there are: the oldest go.
-    fn start(&mut self, command: &CStr, network: Network) -> io::Result<Started> {
-        loop {
-            match self.walls.start(command, network) {
-                Err(error)
-                    if error.raw_os_error() == Some(libc::EMFILE)
-                        && self.abandoned.pop_front().is_some() => {}
-                other => return other,
-            }
+        let (refused, master) = match spawned {
+            Ok(master) => (None, master),
+            Err(end) => (Some(end), None),
+        };
+        let answer = FromInit::Spawned { id: spawn.id, refused };
+        match master {
+            Some(master) => self.outbox.push_with(&self.server, &answer, &[master]),
+            None => self.outbox.push(&self.server, &answer),
         }
     }
 
-    fn read_output(&mut self, ready: &Ready) {
-        let Some(running) = &mut self.running else { return };
-        for (stream, is_ready) in
-            [(&mut running.stdout, ready.stdout), (&mut running.stderr, ready.stderr)]
-        {
+    fn read_pipes(&mut self, ready: [bool; PIPES]) -> io::Result<()> {
+        let [stdout, stderr, kept_stdout, kept_stderr, status] = ready;
+        if let Some(kept) = &mut self.kept {
+            for (stream, is_ready) in
+                [(&mut kept.stdout, kept_stdout), (&mut kept.stderr, kept_stderr)]
+            {
+                if is_ready {
+                    stream.read_once(&mut self.buffer);
+                }
+            }
+        }
+        for (stream, is_ready) in [(Stream::Stdout, stdout), (Stream::Stderr, stderr)] {
             if is_ready {
-                stream.read_once(&mut self.buffer);
+                self.read_output(stream)?;
             }
         }
-        let max = running.limits.output_bytes_max;
-        if max > 0 && running.printed_bytes() > max {
-            self.kill(End::OutputLimit);
+        if let Some(running) = &self.running {
+            let max = running.limits.output_bytes_max;
+            if max > 0 && running.printed_bytes() > max {
+                self.kill(End::OutputLimit);
+            }
         }
+        if status {
+            self.hear_status();
+        }
+        Ok(())
+    }
+
+    /// One piece of a stream. `false`: there was none.
+    fn read_output(&mut self, stream: Stream) -> io::Result<bool> {
+        let Some(running) = &mut self.running else { return Ok(false) };
+        let Some(bytes) = running.stream(stream).read_once(&mut self.buffer) else {
+            return Ok(false);
+        };
+        if running.streamed {
+            let data = self.buffer[..bytes].to_vec();
+            let output = FromInit::Output(Output { seq: running.seq, stream, data });
+            self.outbox.push(&self.server, &output)?;
+        }
+        Ok(true)
+    }
+
+    /// What stands at the head of the output has to be told as the rest is.
+    fn tell_carried(&mut self) -> io::Result<()> {
+        let Some(running) = self.running.as_mut().filter(|it| it.streamed) else { return Ok(()) };
+        let seq = running.seq;
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let data = running.stream(stream).capture.so_far();
+            if !data.is_empty() {
+                let output = FromInit::Output(Output { seq, stream, data });
+                self.outbox.push(&self.server, &output)?;
+            }
+        }
+        Ok(())
     }
 
     /// Background processes must be able to go on printing after their call was answered.
@@ -249,26 +311,30 @@ impl Looper<'_> {
     }
 
     fn note_exit(&mut self, reaped: sys::Reaped) {
+        self.watch.note_exit(&reaped);
+        self.sessions.note_exit(reaped.pid, reaped.status);
+        if self.kept.as_ref().is_some_and(|it| it.pid == reaped.pid) {
+            // The status of its last command may have come just before its end.
+            self.hear_status();
+            if let Some(kept) = &mut self.kept {
+                kept.ended = Some(reaped.status);
+            }
+        }
         if let Some(running) = &mut self.running
             && running.pid == reaped.pid
+            && running.exited.is_none()
         {
             running.exited = Some(reaped);
         }
     }
 
-    fn check_time_and_memory(&mut self) {
+    fn check_limits(&mut self) {
         if self.running.as_ref().is_some_and(|it| it.exited.is_none() && now() >= it.deadline()) {
             self.kill(End::Timeout);
         }
-        let limit = self.birth.limits.memory_bytes_max;
-        if self.watches_memory() && tree::memory_bytes(self.birth, limit) > limit {
-            self.kill(End::Oom);
+        if let Some(over) = self.watch.check() {
+            self.kill(over);
         }
-    }
-
-    /// Where no cgroup does it, and while there is anybody to watch.
-    fn watches_memory(&self) -> bool {
-        !self.birth.memory_cgroup && self.birth.limits.memory_bytes_max > 0 && !no_children_left()
     }
 
     /// Ends everything in the slot. The first reason stands.
@@ -282,7 +348,13 @@ impl Looper<'_> {
     fn finish_if_over(&mut self) -> io::Result<()> {
         let Some(running) = &self.running else { return Ok(()) };
         match (&running.exited, running.killed) {
-            (Some(_), None) => self.finish(),
+            (Some(_), None) => match self.watch.check_at_end() {
+                None => self.finish(),
+                Some(over) => {
+                    self.kill(over);
+                    Ok(())
+                }
+            },
             (_, Some((_, since))) if now() >= since + KILL_PATIENCE => self.finish(),
             (Some(_), Some(_)) if no_children_left() => self.finish(),
             (_, Some(_)) => {
@@ -294,41 +366,32 @@ impl Looper<'_> {
     }
 
     fn finish(&mut self) -> io::Result<()> {
-        let Some(mut running) = self.running.take() else { return Ok(()) };
-        for stream in [&mut running.stdout, &mut running.stderr] {
+        for stream in [Stream::Stdout, Stream::Stderr] {
             // All that the command itself wrote is in the pipe. What a background process adds
             // meanwhile must not keep the answer, so no more is read than a pipe can hold.
-            let until = stream.capture.bytes() + PIPE_BYTES_MAX;
-            while stream.read_once(&mut self.buffer) && stream.capture.bytes() < until {}
-            self.abandoned.extend(stream.pipe.take());
+            let read =
+                |it: &mut Self| it.running.as_mut().map(|it| it.stream(stream).capture.bytes());
+            let until = read(self).unwrap_or(0) + PIPE_BYTES_MAX;
+            while self.read_output(stream)? && read(self).unwrap_or(until) < until {}
         }
-        while self.abandoned.len() > ABANDONED_PIPES_MAX {
-            self.abandoned.pop_front();
-        }
+        let Some(mut running) = self.running.take() else { return Ok(()) };
+        self.give_pipes_back(&mut running);
         let full = self.is_full_of_processes(&running);
-        self.tell(running.into_done(full))
+        let failed = running.exited.as_ref().is_none_or(|it| it.status != 0);
+        let seen = self.watch.seen(failed);
+        self.tell(running.into_done(full, seen))
     }
 
     fn is_full_of_processes(&self, running: &Running) -> bool {
         let failed = running.exited.as_ref().is_none_or(|it| it.status != 0);
-        let max = self.birth.limits.processes_max as usize;
+        // A cgroup counts what was refused, exactly.
+        let max = if self.birth.pids_cgroup { 0 } else { self.birth.limits.processes_max as usize };
         // The command itself has left the count by now.
         failed && max > 0 && tree::processes(self.birth).len() + 2 >= max
     }
 
     fn tell(&mut self, done: Done) -> io::Result<()> {
-        let mut frame = bytes::BytesMut::new();
-        encode(&FromInit::Done(Box::new(done)), FRAME_BYTES_MAX, &mut frame)
-            .map_err(io::Error::other)?;
-        let mut rest = &frame[..];
-        while !rest.is_empty() {
-            match send(self.server.as_fd(), rest, SendFlags::NOSIGNAL) {
-                Ok(sent) => rest = &rest[sent..],
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
+        self.outbox.push(&self.server, &FromInit::Done(Box::new(done)))
     }
 
     fn kill_until_gone(&mut self) {
@@ -340,97 +403,4 @@ impl Looper<'_> {
             let _ = self.reap();
         }
     }
-}
-
-impl Running {
-    fn deadline(&self) -> Duration {
-        self.started + Duration::from_millis(self.limits.timeout_ms)
-    }
-
-    fn printed_bytes(&self) -> u64 {
-        self.stdout.capture.bytes() + self.stderr.capture.bytes()
-    }
-
-    fn into_done(self, processes_full: bool) -> Done {
-        let end = match (self.killed, &self.exited) {
-            (Some((why, _)), _) => why,
-            (None, Some(reaped)) => end_of(reaped.status),
-            (None, None) => End::Cancelled,
-        };
-        let usage = self.exited.as_ref().map(|it| &it.usage);
-        Done {
-            seq: self.seq,
-            end,
-            stdout: self.stdout.capture.finish(),
-            stderr: self.stderr.capture.finish(),
-            wall_us: micros(now().saturating_sub(self.started)),
-            user_us: usage.map_or(0, |it| time_us(it.ru_utime)),
-            system_us: usage.map_or(0, |it| time_us(it.ru_stime)),
-            max_rss_bytes: usage.map_or(0, |it| it.ru_maxrss.unsigned_abs() * 1_024),
-            processes_full,
-            quiet: no_children_left(),
-        }
-    }
-}
-
-impl Done {
-    fn refused(seq: u64, end: End) -> Self {
-        Self {
-            seq,
-            end,
-            stdout: Captured::default(),
-            stderr: Captured::default(),
-            wall_us: 0,
-            user_us: 0,
-            system_us: 0,
-            max_rss_bytes: 0,
-            processes_full: false,
-            quiet: false,
-        }
-    }
-}
-
-impl Stream {
-    /// `false` when there is nothing to read now, or ever.
-    fn read_once(&mut self, buffer: &mut [u8]) -> bool {
-        let Some(pipe) = &self.pipe else { return false };
-        match rustix::io::read(pipe, &mut *buffer) {
-            Ok(0) => self.pipe = None,
-            Ok(bytes) => {
-                self.capture.push(&buffer[..bytes]);
-                return true;
-            }
-            Err(rustix::io::Errno::INTR) => return true,
-            Err(_again) => {}
-        }
-        false
-    }
-}
-
-fn no_children_left() -> bool {
-    use rustix::process::{WaitId, WaitIdOptions, waitid};
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    matches!(waitid(WaitId::All, options), Err(rustix::io::Errno::CHILD))
-}
-
-fn end_of(status: i32) -> End {
-    if libc::WIFSIGNALED(status) {
-        End::Signaled(libc::WTERMSIG(status))
-    } else {
-        End::Exited(libc::WEXITSTATUS(status))
-    }
-}
-
-fn time_us(time: libc::timeval) -> u64 {
-    time.tv_sec.unsigned_abs() * 1_000_000 + time.tv_usec.unsigned_abs()
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// The monotonic clock. An init has no runtime whose clock it could take.
-fn now() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }

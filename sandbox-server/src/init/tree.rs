@@ -2,9 +2,7 @@
 
 use crate::isolate::{Birth, sys};
 use slotmux_protocol::Isolation;
-use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
-
-const PAGE_BYTES: u64 = 4_096;
+use std::{fs, os::unix::fs::MetadataExt as _};
 
 /// Kills every process of the slot but the init. To be repeated until there are no children left:
 /// without a pid namespace a process may be forked while its parent is being looked for.
@@ -48,6 +46,24 @@ fn kill_each(birth: &Birth) {
     }
 }
 
+/// Kills the processes of one session. One that begins a session of its own has left it.
+pub(super) fn kill_session(birth: &Birth, leader: i32) {
+    // The second time for what was forked meanwhile by those that were not yet killed.
+    for _ in 0..2 {
+        for pid in processes(birth).into_iter().filter(|pid| session_of(*pid) == Some(leader)) {
+            if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+                // Gone already is what we want.
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+    }
+}
+
+fn session_of(pid: i32) -> Option<i32> {
+    let pid = rustix::process::Pid::from_raw(pid)?;
+    rustix::process::getsid(Some(pid)).ok().map(|it| it.as_raw_nonzero().get())
+}
+
 /// The processes of the slot, without the init.
 pub(super) fn processes(birth: &Birth) -> Vec<i32> {
     if birth.rung == Isolation::Namespaces {
@@ -79,29 +95,4 @@ fn collect_children(parent: i32, found: &mut Vec<i32>) {
             collect_children(child, found);
         }
     }
-}
-
-/// Memory of the slot's processes, shared pages counted once where that can be told.
-pub(super) fn memory_bytes(birth: &Birth, limit_bytes: u64) -> u64 {
-    let pids = processes(birth);
-    let resident = pids.iter().map(|pid| resident_bytes(*pid)).sum();
-    if resident <= limit_bytes {
-        return resident;
-    }
-    // Dear, and so only asked when it matters.
-    pids.iter().map(|pid| proportional_bytes(*pid).unwrap_or_else(|| resident_bytes(*pid))).sum()
-}
-
-fn resident_bytes(pid: i32) -> u64 {
-    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
-    let pages: u64 = statm.split(' ').nth(1).and_then(|it| it.parse().ok()).unwrap_or(0);
-    pages * PAGE_BYTES
-}
-
-fn proportional_bytes(pid: i32) -> Option<u64> {
-    let path = format!("/proc/{pid}/smaps_rollup");
-    let text = fs::read_to_string(Path::new(&path)).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1_024)
 }

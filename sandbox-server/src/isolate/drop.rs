@@ -7,16 +7,16 @@ use rustix::{
 };
 use std::fs;
 
-/// Uid and gid inside a slot's user namespace.
+/// Uid and gid inside a slot's user namespace, but for slots that are root in an image.
 pub(crate) const INSIDE_ID: u32 = 1_000;
 
-/// Maps the one id of this process to [`INSIDE_ID`] in its new user namespace.
-pub(crate) fn map_ids(uid: u32, gid: u32) -> Result<(), WallError> {
+/// Maps the one id of this process to `inside` in its new user namespace.
+pub(crate) fn map_ids(inside: u32, uid: u32, gid: u32) -> Result<(), WallError> {
     // A process whose ids were changed does not own its /proc files until it says that it does.
     set_dumpable_behavior(DumpableBehavior::Dumpable).step("become dumpable")?;
     fs::write("/proc/self/setgroups", "deny").step("deny setgroups")?;
-    fs::write("/proc/self/gid_map", format!("{INSIDE_ID} {gid} 1")).step("map the group")?;
-    fs::write("/proc/self/uid_map", format!("{INSIDE_ID} {uid} 1")).step("map the user")
+    fs::write("/proc/self/gid_map", format!("{inside} {gid} 1")).step("map the group")?;
+    fs::write("/proc/self/uid_map", format!("{inside} {uid} 1")).step("map the user")
 }
 
 /// Drops every capability for good, and hides this process from those it will start.

@@ -1,8 +1,14 @@
-//! A root directory of the slot's own: read-only system directories, private everything else.
+//! A root directory of the slot's own: read-only system directories, private everything else; or,
+//! in `image`, the whole image copied on write.
 
-use super::{Birth, Step, WallError, drop::INSIDE_ID, sys};
+mod idmap;
+pub(crate) mod image;
+mod overlay;
+
+use super::{Birth, RootKind, Step, WallError, drop::INSIDE_ID, sys};
 use rustix::{
-    fs::{Mode, symlink},
+    fd::OwnedFd,
+    fs::{Mode, OFlags, symlink},
     mount::{
         MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive,
         mount_change, mount_remount, unmount,
@@ -27,6 +33,28 @@ const QUIET: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(Moun
 /// Builds the root of the slot and makes it this process's. Needs a mount namespace of its own,
 /// and the power to mount in it.
 pub(crate) fn enter(birth: &Birth) -> Result<(), WallError> {
+    match birth.root {
+        RootKind::Minimal => enter_minimal(birth),
+        RootKind::Image(upper) => image::enter(birth, upper),
+    }
+}
+
+/// What the server can see by way of this process only, opened once the root is entered: the
+/// workspace, and the root itself.
+pub(crate) fn views(birth: &Birth) -> Result<Vec<OwnedFd>, WallError> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let open = |path: &str| rustix::fs::open(path, flags, Mode::empty()).step("open a view");
+    let mut views = Vec::new();
+    if birth.is_seen_by_views() {
+        views.push(open("/workspace")?);
+        if birth.root != RootKind::Minimal {
+            views.push(open("/")?);
+        }
+    }
+    Ok(views)
+}
+
+fn enter_minimal(birth: &Birth) -> Result<(), WallError> {
     let root = birth.slot_dir.join("root");
     mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
         .step("make mounts private")?;
@@ -42,7 +70,7 @@ pub(crate) fn enter(birth: &Birth) -> Result<(), WallError> {
         show(&root, path)?;
     }
     mount_proc(&root)?;
-    pivot(&root)
+    pivot(&root, true)
 }
 
 fn tmpfs(path: &Path, options: &str, flags: MountFlags) -> rustix::io::Result<()> {
@@ -101,7 +129,7 @@ fn accounts(root: &Path) -> Result<(), WallError> {
 
 fn devices(root: &Path, shm_bytes: u64) -> Result<(), WallError> {
     let dev = root.join("dev");
-    fs::create_dir(&dev).step("make /dev")?;
+    fs::create_dir_all(&dev).step("make /dev")?;
     tmpfs(&dev, "size=64k,nr_inodes=64,mode=755", MountFlags::NOSUID | MountFlags::NOEXEC)
         .step("mount /dev")?;
     for name in DEVICES {
@@ -128,7 +156,8 @@ fn devices(root: &Path, shm_bytes: u64) -> Result<(), WallError> {
         &pts,
         "devpts",
         MountFlags::NOSUID | MountFlags::NOEXEC,
-        c"newinstance,ptmxmode=0666,mode=0620",
+        // The kernel has some thousands for all instances together.
+        c"newinstance,ptmxmode=0666,mode=0620,max=64",
     )
     .step("mount /dev/pts")?;
     let shm = dev.join("shm");
@@ -158,8 +187,17 @@ fn private_dirs(root: &Path, birth: &Birth) -> Result<(), WallError> {
         MountFlags::NOSUID | MountFlags::NODEV,
     )
     .step("mount /tmp")?;
+    workspace(&root.join(".stage"), root, birth)
+}
+
+fn workspace(stage: &Path, root: &Path, birth: &Birth) -> Result<(), WallError> {
     let workspace = root.join("workspace");
-    mount_bind(birth.workspace(), &workspace).step("bind the workspace")?;
+    fs::create_dir_all(&workspace).step("make the workspace's place")?;
+    if birth.layers.is_empty() {
+        mount_bind(birth.workspace(), &workspace).step("bind the workspace")?;
+    } else {
+        overlay::workspace(stage, birth, &workspace)?;
+    }
     sys::lock_mounts(&sys::c_path(&workspace).step("name a mount")?, false)
         .step("lock the workspace's mount")
 }
@@ -178,12 +216,14 @@ fn mount_proc(root: &Path) -> Result<(), WallError> {
 }
 
 /// The old root goes under the new one and is let go from there: nothing of it stays reachable.
-fn pivot(root: &Path) -> Result<(), WallError> {
+fn pivot(root: &Path, read_only: bool) -> Result<(), WallError> {
     chdir(root).step("enter the root")?;
     pivot_root(".", ".").step("pivot")?;
     unmount(".", UnmountFlags::DETACH).step("let the old root go")?;
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::RDONLY;
-    mount_remount("/", flags, c"").step("make the root read-only")?;
+    if read_only {
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::RDONLY;
+        mount_remount("/", flags, c"").step("make the root read-only")?;
+    }
     rustix::process::umask(Mode::from_raw_mode(0o022));
     chdir(PathBuf::from("/workspace")).step("enter the workspace")
 }

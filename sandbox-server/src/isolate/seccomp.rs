@@ -4,6 +4,12 @@
 //! reaches past the slot (mounts, namespaces, modules, clocks, keys), and what has been the way
 //! into kernels (`bpf`, `io_uring`, `userfaultfd`). Refused calls fail with EPERM, or with ENOSYS where
 //! programs then take another way.
+//!
+//! Left to slots, because programs use it and the kernel itself keeps it within the slot: `ptrace`
+//! and `process_vm_*` (debuggers), `personality` (but for a page at address 0), `seccomp` and
+//! `landlock_*` (sandboxes of their own), `vmsplice`, memory policies, AIO.
+
+mod sockets;
 
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -16,6 +22,9 @@ type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 const EPERM: u32 = libc::EPERM.cast_unsigned();
 const ENOSYS: u32 = libc::ENOSYS.cast_unsigned();
+
+/// Of Linux 6.15; the number is the same on every architecture.
+const OPEN_TREE_ATTR: libc::c_long = 467;
 
 /// Refused whatever the arguments.
 const REFUSED: &[libc::c_long] = &[
@@ -45,10 +54,12 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_nfsservctl,
     libc::SYS_open_by_handle_at,
     libc::SYS_open_tree,
+    OPEN_TREE_ATTR,
     libc::SYS_perf_event_open,
     libc::SYS_pidfd_getfd,
     libc::SYS_pivot_root,
     libc::SYS_process_madvise,
+    libc::SYS_process_mrelease,
     libc::SYS_quotactl,
     libc::SYS_quotactl_fd,
     libc::SYS_reboot,
@@ -72,6 +83,12 @@ const REFUSED_HERE: &[libc::c_long] =
 #[cfg(not(target_arch = "x86_64"))]
 const REFUSED_HERE: &[libc::c_long] = &[];
 
+/// Segments for 16-bit programs, and a list of file systems: kernels are built without them.
+#[cfg(target_arch = "x86_64")]
+const ABSENT_HERE: &[libc::c_long] = &[libc::SYS_modify_ldt, libc::SYS_sysfs];
+#[cfg(not(target_arch = "x86_64"))]
+const ABSENT_HERE: &[libc::c_long] = &[];
+
 /// Objects of System V and POSIX queues outlive their makers; without an IPC namespace nobody
 /// could tell whose they are.
 const LASTING: &[libc::c_long] =
@@ -85,14 +102,6 @@ const ABSENT: &[libc::c_long] = &[
     libc::SYS_io_uring_setup,
     libc::SYS_memfd_secret,
 ];
-
-/// Families that a slot may open sockets of; pairs of connected Unix sockets are not asked about.
-const FAMILIES_ON: &[libc::c_int] = &[libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
-/// A Unix socket is reached by its path, past Landlock: only with a root of its own.
-const FAMILIES_OWN_ROOT: &[libc::c_int] =
-    &[libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
-const FAMILIES_OWN_ROOT_OFF: &[libc::c_int] = &[libc::AF_UNIX];
-const FAMILIES_OFF: &[libc::c_int] = &[];
 
 /// Calls that change how others are scheduled: an argument, and its value where the caller alone is
 /// meant. Any other value is refused.
@@ -118,9 +127,10 @@ pub(crate) enum Namespaced {
 /// The walls of a slot: two programs, each installed after the other.
 pub(crate) fn slot_filters(namespaced: Namespaced) -> io::Result<Vec<BpfProgram>> {
     let (families, lasting, scheduling) = match namespaced {
-        Namespaced::Yes => (FAMILIES_OWN_ROOT, &[][..], &[][..]),
-        Namespaced::No(Network::On) => (FAMILIES_ON, LASTING, SCHEDULING),
-        Namespaced::No(Network::Off) => (FAMILIES_OFF, LASTING, SCHEDULING),
+        Namespaced::Yes => (sockets::OWN_ROOT, &[][..], &[][..]),
+        Namespaced::No(Network::On) => (sockets::ON, LASTING, SCHEDULING),
+        // A list is held by namespaces alone: without them there is nothing.
+        Namespaced::No(Network::Off | Network::AllowList) => (sockets::OFF, LASTING, SCHEDULING),
     };
     let numbers = REFUSED.iter().chain(REFUSED_HERE).chain(lasting);
     let mut refused: Rules = numbers.map(|nr| (*nr, vec![])).collect();
@@ -128,19 +138,20 @@ pub(crate) fn slot_filters(namespaced: Namespaced) -> io::Result<Vec<BpfProgram>
         refused.entry(*number).or_default().push(rule(vec![not(*argument, *own)?])?);
     }
     if namespaced != Namespaced::Yes {
-        refused.insert(libc::SYS_socketpair, vec![datagram_pairs()?]);
+        refused.insert(libc::SYS_socketpair, vec![sockets::datagram_pairs()?]);
     }
     refused.insert(libc::SYS_clone, namespaces_of_clone()?);
-    refused.insert(libc::SYS_ioctl, terminal_injection()?);
+    refused.insert(libc::SYS_ioctl, terminal_takeover()?);
+    refused.insert(libc::SYS_personality, vec![page_at_zero()?]);
     refused.insert(libc::SYS_prlimit64, vec![rule(vec![not(0, 0)?])?]);
-    refused.insert(libc::SYS_socket, other_families(families)?);
-    let absent: Rules = ABSENT.iter().map(|nr| (*nr, vec![])).collect();
+    refused.insert(libc::SYS_socket, sockets::refused(families)?);
+    let absent: Rules = ABSENT.iter().chain(ABSENT_HERE).map(|nr| (*nr, vec![])).collect();
     Ok(vec![compile(refused, EPERM)?, compile(absent, ENOSYS)?])
 }
 
 /// For one call without network in a slot that has one. What else is refused stays so.
 pub(crate) fn no_network() -> io::Result<BpfProgram> {
-    let sockets = other_families(FAMILIES_OWN_ROOT_OFF)?;
+    let sockets = sockets::refused(sockets::OWN_ROOT_OFF)?;
     compile(Rules::from([(libc::SYS_socket, sockets)]), EPERM)
 }
 
@@ -164,9 +175,12 @@ fn namespaces_of_clone() -> io::Result<Vec<SeccompRule>> {
         .collect()
 }
 
-/// Typing into a terminal for its owner.
-fn terminal_injection() -> io::Result<Vec<SeccompRule>> {
-    [libc::TIOCSTI, libc::TIOCLINUX]
+/// Typing into a terminal for its owner, taking over its messages, or having the kernel load
+/// another line discipline for it.
+fn terminal_takeover() -> io::Result<Vec<SeccompRule>> {
+    const TIOCCONS: u64 = 0x541d;
+    const TIOCSETD: u64 = 0x5423;
+    [libc::TIOCSTI, libc::TIOCLINUX, TIOCCONS, TIOCSETD]
         .into_iter()
         .map(|request| {
             rule(vec![condition(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, request)?])
@@ -174,34 +188,20 @@ fn terminal_injection() -> io::Result<Vec<SeccompRule>> {
         .collect()
 }
 
-/// Without any rule a call is refused whatever its arguments.
-fn other_families(allowed: &[libc::c_int]) -> io::Result<Vec<SeccompRule>> {
-    if allowed.is_empty() {
-        return Ok(Vec::new());
-    }
-    let conditions = allowed
-        .iter()
-        .map(|family| {
-            condition(
-                0,
-                SeccompCmpArgLen::Dword,
-                SeccompCmpOp::Ne,
-                u64::from(family.cast_unsigned()),
-            )
-        })
-        .collect::<io::Result<_>>()?;
-    Ok(vec![rule(conditions)?])
-}
-
-/// One end of such a pair can send to any path; the other kinds are connected for good.
-fn datagram_pairs() -> io::Result<SeccompRule> {
-    const KIND: u64 = 0xf;
-    let datagram = u64::from(libc::SOCK_DGRAM.cast_unsigned());
-    rule(vec![condition(1, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(KIND), datagram)?])
+/// Of old systems; where a null pointer then leads is the dream of who attacks a kernel. To ask
+/// for the personality sets every bit.
+fn page_at_zero() -> io::Result<SeccompRule> {
+    const MMAP_PAGE_ZERO: u64 = 0x0010_0000;
+    const ASK: u64 = 0xffff_ffff;
+    rule(vec![masked(0, MMAP_PAGE_ZERO, MMAP_PAGE_ZERO)?, not(0, ASK)?])
 }
 
 fn not(arg: u8, value: u64) -> io::Result<SeccompCondition> {
     condition(arg, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value)
+}
+
+fn masked(arg: u8, mask: u64, value: u64) -> io::Result<SeccompCondition> {
+    condition(arg, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(mask), value)
 }
 
 fn condition(

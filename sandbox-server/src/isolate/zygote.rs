@@ -3,7 +3,7 @@
 //! It gives one answer to each request, in order, and ends when the server's socket closes. The
 //! slot-inits that it forks are children of the *server*, which waits for them.
 
-use super::{Birth, Step, WallError, sys};
+use super::{Birth, Step, WallError, inherited, sys};
 use crate::init;
 use rustix::{
     fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
@@ -148,6 +148,7 @@ pub(crate) fn live() -> i32 {
     if sys::default_signals().is_err() || sys::close_from(SOCKET + 1).is_err() {
         return 1;
     }
+    inherited::let_go();
     #[expect(unsafe_code, reason = "the descriptor was placed by our parent")]
     // SAFETY: `hand_over` put it there and nothing else in this process knows of it.
     let socket = unsafe { OwnedFd::from_raw_fd(SOCKET) };

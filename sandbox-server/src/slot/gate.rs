@@ -87,6 +87,7 @@ impl Gate {
 
     pub(super) fn admit(&self, scope: Scope) -> Result<(), Problem> {
         match (scope, &self.phase) {
+            (Scope::Stay(stay), _) => self.admit_stay(stay),
             (Scope::Lease(epoch), Phase::Open(holder)) if holder.lease.epoch() == epoch => Ok(()),
             (Scope::Lease(epoch), Phase::Dirty(why)) if epoch > self.fence => {
                 Err(Problem::new(Code::SlotBroken, why.clone()))

@@ -1,12 +1,14 @@
 //! A call in the order of its slot: from its place in the queue to its answer.
 
-use super::{Slot, works::Works};
+use super::{Slot, Stay, process::Chunks, works::Works};
 use crate::{
     executions::{Answer, Waiting},
     outcome::Outcome,
     stop::Stop,
 };
-use slotmux_protocol::{CallLimits, Code, Ended, Epoch, ExecutionId, Network, Problem, ToolCall};
+use slotmux_protocol::{
+    CallLimits, CausedBy, Code, Ended, Epoch, ExecutionId, Network, Problem, ToolCall,
+};
 use std::{
     future::Future,
     pin::Pin,
@@ -14,6 +16,9 @@ use std::{
     task::{Context, Poll, Waker},
 };
 use tokio::sync::{OwnedMutexGuard, watch};
+
+/// Chunks of output on their way to whoever reads them.
+pub(crate) const CHUNKS_MAX: usize = 4;
 
 /// A call as it came in.
 #[derive(Debug)]
@@ -32,6 +37,8 @@ pub(crate) enum Scope {
     Lease(Epoch),
     /// Of the one client of a container without a pool.
     Standalone,
+    /// Of a slot token.
+    Stay(Stay),
 }
 
 /// A call that has its place in the queue.
@@ -52,6 +59,7 @@ pub(crate) struct Place {
     stop: Stop,
     tell: Option<watch::Sender<Option<Answer>>>,
     round: u64,
+    output: Option<Chunks>,
     /// The call's place is given up once, however it ends.
     left: bool,
 }
@@ -91,7 +99,7 @@ impl Place {
         tell: Option<watch::Sender<Option<Answer>>>,
         round: u64,
     ) -> Self {
-        Self { slot, turn, request, stop, tell, round, left: false }
+        Self { slot, turn, request, stop, tell, round, output: None, left: false }
     }
 
     pub(crate) async fn run(mut self: Box<Self>) -> Answer {
@@ -121,7 +129,8 @@ impl Place {
             gate.executing.clone_from(&self.request.execution_id);
         }
         let Request { tool, limits, network, .. } = &self.request;
-        let outcome = works.call(tool, *limits, *network, &self.stop).await;
+        let output = self.output.take();
+        let outcome = works.call(tool, *limits, *network, output, &self.stop).await;
         if works.is_broken() {
             let switch = self.slot.gate().kill.clone();
             if let Some(switch) = switch.filter(|_| !self.stop.is_stopped()) {
@@ -150,9 +159,31 @@ impl Place {
     }
 }
 
+/// Whether a call that is not made to its end leaves something half done, or done and unknown.
+fn has_effects(tool: &ToolCall) -> bool {
+    match tool {
+        ToolCall::ReadFile(_)
+        | ToolCall::ListFiles(_)
+        | ToolCall::Glob(_)
+        | ToolCall::Grep(_)
+        | ToolCall::Stat(_)
+        | ToolCall::Archive(_) => false,
+        ToolCall::Bash(_)
+        | ToolCall::BashStateful(_)
+        | ToolCall::Terminal(_)
+        | ToolCall::WriteFile(_)
+        | ToolCall::EditFile(_)
+        | ToolCall::Mkdir(_)
+        | ToolCall::Delete(_)
+        | ToolCall::Move(_) => true,
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         if !self.left {
+            // A file tool may go on in a thread of its own, for nobody.
+            self.stop.stop(CausedBy::Client);
             // Its runtime is going down: others who wait for it see the channel closed.
             let problem = Problem::new(Code::ShuttingDown, "the server is shutting down");
             let _ = self.leave(Err(problem));
@@ -176,12 +207,20 @@ impl Begun {
         }
     }
 
+    /// Has what the call prints told to `chunks` while it runs. Nothing, if it is not this one
+    /// that runs it.
+    pub(crate) fn stream_to(&mut self, chunks: Chunks) {
+        if let Self::Mine(place) = self {
+            place.output = Some(chunks);
+        }
+    }
+
     pub(crate) async fn answer(self) -> Answer {
         match self {
             Self::Done(outcome) => Ok(outcome),
-            // A client that hangs up drops this future. What was started is seen through: the
+            // A client that hangs up drops this future. What has effects is seen through: the
             // slot's next call waits for it, and a retry gets its result.
-            Self::Mine(place) if matches!(place.request.tool, ToolCall::Bash(_)) => {
+            Self::Mine(place) if has_effects(&place.request.tool) => {
                 tokio::spawn(place.run()).await.unwrap_or_else(|_panic_or_end| {
                     Err(Problem::new(Code::ShuttingDown, "the server is shutting down"))
                 })

@@ -1,12 +1,15 @@
 //! A slot's init, from the server's side: orders to it, answers from it, its end.
 
 use crate::{
+    init::views,
     isolate::{
         Birth,
         zygote::{Newborn, Zygote},
     },
-    wire::{Done, FRAME_BYTES_MAX, FromInit, Run, ToInit},
+    passing,
+    wire::{Done, End, FRAME_BYTES_MAX, FromInit, Output, Run, Shell, Spawn, Stream, ToInit},
 };
+use bytes::Bytes;
 use rustix::{
     fd::{AsFd, OwnedFd},
     process::{Pid, Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid},
@@ -16,7 +19,8 @@ use std::{io, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, Interest, unix::AsyncFd},
     net::UnixStream,
-    time::timeout,
+    sync::mpsc,
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +40,44 @@ pub(crate) enum InitError {
     Nonsense(#[from] FrameError),
     #[error("slot-init did not {doing} in time")]
     Silent { doing: &'static str },
+}
+
+/// What a slot-init is to run.
+#[derive(Debug)]
+pub(crate) struct Order {
+    pub(crate) args: BashArgs,
+    pub(crate) shell: Shell,
+    pub(crate) limits: CallLimits,
+    pub(crate) network: Network,
+}
+
+/// A piece of what a command prints, told while it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Chunk {
+    pub(crate) stream: Stream,
+    pub(crate) data: Bytes,
+}
+
+/// Where chunks go. Who does not take them holds up the command, whose time goes on. Who hangs up
+/// is told no more, and the command runs on. The time over, or the call cancelled, nobody is
+/// waited for: the rest is in the result, as far as that keeps it.
+pub(crate) type Chunks = mpsc::Sender<Chunk>;
+
+struct Outlet {
+    output: Option<Chunks>,
+    /// From then on nobody is waited for.
+    until: Instant,
+}
+
+impl Outlet {
+    async fn pass(&mut self, output: Output) {
+        let Some(chunks) = &self.output else { return };
+        let chunk = Chunk { stream: output.stream, data: output.data.into() };
+        // What is dropped here is in the result all the same, as far as that is kept.
+        if !matches!(timeout_at(self.until, chunks.send(chunk)).await, Ok(Ok(()))) {
+            self.output = None;
+        }
+    }
 }
 
 /// Ends everything in the slot at once, from anywhere.
@@ -73,10 +115,16 @@ pub(crate) struct InitProcess {
     pid: Pid,
     pidfd: Arc<OwnedFd>,
     rung: Isolation,
+    /// Whose the slot's processes are, where they are not the server's own user's.
+    owner: Option<u32>,
     socket: UnixStream,
     decoder: Decoder,
     seq: u64,
     reaped: bool,
+    /// The slot's workspace and root, where only the slot's own mounts lead to them.
+    pub(super) views: Vec<OwnedFd>,
+    /// A listening socket inside, where the slot's network is an allow-list.
+    pub(super) way_out: Option<OwnedFd>,
 }
 
 impl InitProcess {
@@ -87,7 +135,8 @@ impl InitProcess {
         adopt: impl FnOnce(i32) -> io::Result<()>,
     ) -> Result<Self, InitError> {
         let zygote = Arc::clone(zygote);
-        let rung = birth.rung;
+        let (rung, network) = (birth.rung, birth.network);
+        let owner = birth.identity.map(|it| it.uid);
         let born = tokio::task::spawn_blocking(move || zygote.bear(&birth)).await;
         let born = born.map_err(|panic| lost("was not born", io::Error::other(panic)))?;
         let Newborn { pid, pidfd, socket } =
@@ -97,19 +146,25 @@ impl InitProcess {
             pid,
             pidfd: Arc::new(pidfd),
             rung,
+            owner,
             socket: UnixStream::from_std(socket).map_err(|error| lost("has no socket", error))?,
             decoder: Decoder::new(FRAME_BYTES_MAX),
             seq: 0,
             reaped: false,
+            views: Vec::new(),
+            way_out: None,
         };
         adopt(pid.as_raw_nonzero().get()).map_err(|error| lost("fits no cgroup", error))?;
-        let first = timeout(READY_PATIENCE, init.receive()).await;
+        let first = timeout(READY_PATIENCE, init.receive_first()).await;
         match first.map_err(|_| InitError::Silent { doing: "put up its walls" })?? {
             FromInit::Ready => {}
             FromInit::Failed { step, error } => {
                 return Err(InitError::Wall { step, source: io::Error::other(error) });
             }
-            FromInit::Done(_) => return Err(lost("answered what nobody asked", broken())),
+            _ => return Err(lost("answered what nobody asked", broken())),
+        }
+        if network == Network::AllowList {
+            init.way_out = init.views.pop();
         }
         Ok(init)
     }
@@ -118,41 +173,104 @@ impl InitProcess {
         KillSwitch { pidfd: Arc::clone(&self.pidfd), rung: self.rung }
     }
 
-    /// Runs a command to its end; `stop` ends it early.
+    pub(super) fn rung(&self) -> Isolation {
+        self.rung
+    }
+
+    pub(super) fn owner(&self) -> Option<u32> {
+        self.owner
+    }
+
+    pub(super) fn next_seq(&mut self) -> u64 {
+        self.seq += 1;
+        self.seq
+    }
+
+    /// Runs a command to its end; `stop` ends it early, and so does what is `over` a limit.
     pub(crate) async fn run(
         &mut self,
-        args: BashArgs,
-        limits: CallLimits,
-        network: Network,
+        order: Order,
+        output: Option<Chunks>,
         stop: &CancellationToken,
+        over: impl Future<Output = End>,
     ) -> Result<Done, InitError> {
-        self.seq += 1;
-        let seq = self.seq;
-        let order = ToInit::Run(Box::new(Run { seq, args, limits, network }));
-        self.send(&order).await?;
-        let patience = Duration::from_millis(limits.timeout_ms) + ANSWER_PATIENCE;
-        tokio::select! {
+        let Order { args, shell, limits, network } = order;
+        let seq = self.next_seq();
+        let streamed = output.is_some();
+        let run = Run { seq, args, shell, limits, network, streamed };
+        let began = Instant::now();
+        self.send(&ToInit::Run(Box::new(run))).await?;
+        let until = began + Duration::from_millis(limits.timeout_ms);
+        let mut output = Outlet { output, until };
+        let end = tokio::select! {
             biased;
-            done = self.receive_done(seq) => return done,
-            () = stop.cancelled() => {}
-            () = tokio::time::sleep(patience) => {
+            done = self.receive_done(seq, &mut output) => return done,
+            () = stop.cancelled() => ToInit::Cancel,
+            end = over => ToInit::Over(end),
+            () = tokio::time::sleep_until(until + ANSWER_PATIENCE) => {
                 return Err(InitError::Silent { doing: "answer" });
             }
-        }
-        self.send(&ToInit::Cancel).await?;
-        let done = timeout(ANSWER_PATIENCE, self.receive_done(seq)).await;
+        };
+        // A piece may have been on its way, and what comes after a gap is of no use.
+        output.output = None;
+        self.send(&end).await?;
+        let done = timeout(ANSWER_PATIENCE, self.receive_done(seq, &mut output)).await;
         done.map_err(|_| InitError::Silent { doing: "cancel" })?
     }
 
     /// Cancel-safe: what was read stays in the decoder.
-    async fn receive_done(&mut self, seq: u64) -> Result<Done, InitError> {
+    async fn receive_done(&mut self, seq: u64, output: &mut Outlet) -> Result<Done, InitError> {
         loop {
             match self.receive().await? {
                 FromInit::Done(done) if done.seq == seq => return Ok(*done),
-                FromInit::Done(_late) => {}
+                FromInit::Output(chunk) if chunk.seq == seq => output.pass(chunk).await,
+                FromInit::Done(_) | FromInit::Output(_) | FromInit::Spawned { .. } => {}
                 _ => return Err(lost("said that it is new", broken())),
             }
         }
+    }
+
+    /// Why it was not started, if it was not; and what came along with the answer.
+    pub(super) async fn spawn(
+        &mut self,
+        spawn: Spawn,
+        handed: Vec<OwnedFd>,
+    ) -> Result<(Option<End>, Option<OwnedFd>), InitError> {
+        let wanted = spawn.id;
+        self.send_with(&ToInit::Spawn(Box::new(spawn)), handed).await?;
+        let answer = async {
+            let mut passed = Vec::new();
+            loop {
+                while let Some(message) = self.decoder.next_message()? {
+                    match message {
+                        FromInit::Spawned { id, refused } if id == wanted => {
+                            return Ok((refused, passed.pop()));
+                        }
+                        FromInit::Ready | FromInit::Failed { .. } => {
+                            return Err(lost("said that it is new", broken()));
+                        }
+                        _late => {}
+                    }
+                }
+                let views = views::receive(&self.socket, self.decoder.buffer_mut()).await;
+                passed.extend(views.map_err(|error| lost("cannot be heard", error))?);
+                // Of a late answer, then.
+                passed.drain(..passed.len().saturating_sub(1));
+            }
+        };
+        let answered = timeout(ANSWER_PATIENCE, answer).await;
+        answered.map_err(|_| InitError::Silent { doing: "answer" })?
+    }
+
+    pub(super) async fn end_spawned(&mut self, id: u64) -> Result<(), InitError> {
+        self.send(&ToInit::EndSession { id }).await
+    }
+
+    /// No command has been run yet: what comes along was opened by our own code.
+    async fn receive_first(&mut self) -> Result<FromInit, InitError> {
+        let views = views::receive(&self.socket, self.decoder.buffer_mut()).await;
+        self.views = views.map_err(|error| lost("cannot be heard", error))?;
+        self.receive().await
     }
 
     async fn receive(&mut self) -> Result<FromInit, InitError> {
@@ -167,6 +285,17 @@ impl InitProcess {
                 Err(error) => return Err(lost("cannot be heard", error)),
             }
         }
+    }
+
+    async fn send_with(&mut self, message: &ToInit, fds: Vec<OwnedFd>) -> Result<(), InitError> {
+        let mut frame = bytes::BytesMut::new();
+        encode(message, FRAME_BYTES_MAX, &mut frame)?;
+        let pass = || passing::send_with(self.socket.as_fd(), &frame, &fds);
+        let begun = self.socket.async_io(Interest::WRITABLE, pass).await;
+        let begun = begun.map_err(|error| lost("cannot be told", error))?;
+        drop(fds);
+        let rest = self.socket.write_all(&frame[begun..]).await;
+        rest.map_err(|error| lost("cannot be told", error))
     }
 
     async fn send(&mut self, message: &ToInit) -> Result<(), InitError> {

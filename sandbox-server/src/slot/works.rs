@@ -1,14 +1,19 @@
 //! What is behind a slot: its init, its workspace, its cgroup; made, used and made anew.
 
-use super::process::{InitError, InitProcess, KillSwitch};
+use super::commands::Terms;
+use super::process::{Chunks, InitError, InitProcess, KillSwitch, Order};
+use super::room::{Room, added_by};
 use crate::{
     cgroup::SlotCgroup,
-    files::{Until, Workspace, tools},
-    isolate::{Birth, Identity, zygote::Zygote},
-    outcome::{Outcome, Pressure},
+    egress::{self, Egress},
+    files::{FileError, Until, Workspace, tools},
+    isolate::{Birth, Identity, ImageUpper, RootKind, root::image, zygote::Zygote},
+    layers::Base,
+    outcome::Outcome,
     stop::Stop,
+    terminal::Terminals,
     trash::Trash,
-    wire::End,
+    wire::{Done, End, Shell},
 };
 use rustix::process::{Pid, Signal, kill_process};
 use slotmux_protocol::{BashArgs, CallLimits, Code, Isolation, Network, Problem, ToolCall};
@@ -38,58 +43,129 @@ pub(crate) enum RenewError {
     Empty(#[source] io::Error),
     #[error("start a slot-init")]
     Start(#[source] InitError),
+    #[error("serve its way out")]
+    WayOut(#[source] io::Error),
+    #[error("seal the workspace")]
+    Seal(#[source] io::Error),
+    #[error("fill the workspace")]
+    Fill(#[source] io::Error),
+    #[error("the image was forked too many times over: reset the slot")]
+    TooDeep,
 }
 
 /// One slot's. Whoever has it has the slot's turn.
 #[derive(Debug)]
 pub(crate) struct Works {
     zygote: Arc<Zygote>,
-    trash: Trash,
-    birth: Birth,
-    cgroup: SlotCgroup,
-    init: Option<InitProcess>,
+    pub(super) trash: Trash,
+    pub(super) birth: Birth,
+    pub(super) cgroup: SlotCgroup,
+    pub(super) init: Option<InitProcess>,
     /// The init went away, and nobody knows what it has left.
-    lost: bool,
-    workspace: Option<Arc<Workspace>>,
+    pub(super) lost: bool,
+    pub(super) workspace: Option<Arc<Workspace>>,
     /// Nothing runs in the slot that could hold up who works with its files.
-    quiet: bool,
+    pub(super) quiet: bool,
+    /// What its files lie on.
+    pub(super) base: Base,
+    /// Where its network is an allow-list.
+    egress: Option<Egress>,
+    /// As long as it serves.
+    way_out: Option<egress::Serving>,
+    pub(super) terminals: Terminals,
+    pub(super) room: Room,
 }
 
 impl Works {
     /// Not yet usable: [`Works::renew`] makes it so.
     pub(crate) fn new(zygote: Arc<Zygote>, trash: Trash, birth: Birth, cgroup: SlotCgroup) -> Self {
-        Self { zygote, trash, birth, cgroup, init: None, lost: false, workspace: None, quiet: true }
+        Self {
+            room: Room::new(&birth),
+            zygote,
+            trash,
+            birth,
+            cgroup,
+            init: None,
+            lost: false,
+            workspace: None,
+            quiet: true,
+            base: Base::default(),
+            egress: None,
+            way_out: None,
+            terminals: Terminals::default(),
+        }
+    }
+
+    pub(crate) fn with_egress(mut self, egress: Option<Egress>) -> Self {
+        self.egress = egress;
+        self
     }
 
     /// Ends all processes of the slot, throws all of its files away, starts it anew, empty.
     pub(crate) async fn renew(&mut self) -> Result<KillSwitch, RenewError> {
+        self.clear(Base::default()).await?;
+        self.begin().await
+    }
+
+    /// Ends all processes of the slot, throws all of its files away. What comes next in it will
+    /// lie on `base`.
+    pub(super) async fn clear(&mut self, base: Base) -> Result<(), RenewError> {
         self.end().await?;
         self.workspace = None;
+        self.birth.layers = base.workspace.lowers();
+        self.birth.image_layers = base.image.lowers();
+        let before = std::mem::replace(&mut self.base, base);
         if let Err(error) = self.empty() {
             self.empty_when_settled(error).await.map_err(RenewError::Empty)?;
         }
-        let max = self.birth.limits.file_bytes_max;
-        let workspace = Workspace::open(&self.birth.workspace(), self.birth.identity, max)
-            .map_err(|errno| RenewError::Empty(errno.into()))?;
+        drop(before);
+        Ok(())
+    }
+
+    /// Starts the slot on the files that there are.
+    pub(crate) async fn begin(&mut self) -> Result<KillSwitch, RenewError> {
+        self.room.renew();
         let switch = self.start().await?;
+        let workspace = self.open_workspace().map_err(|errno| RenewError::Empty(errno.into()))?;
         self.workspace = Some(Arc::new(workspace));
         self.quiet = true;
         Ok(switch)
     }
 
+    fn open_workspace(&mut self) -> rustix::io::Result<Workspace> {
+        let max = self.birth.limits.file_bytes_max;
+        let views = self.init.as_mut().map(|it| std::mem::take(&mut it.views));
+        let mut views = views.unwrap_or_default().into_iter();
+        let workspace = match views.next() {
+            Some(dir) => Workspace::of_views(dir, views.next(), self.birth.identity, max),
+            None => Workspace::open(&self.birth.workspace(), self.birth.identity, max)?,
+        };
+        Ok(match self.birth.rung {
+            Isolation::Namespaces => workspace.seen_as(self.birth.inside_id()),
+            _ => workspace,
+        })
+    }
+
     async fn start(&mut self) -> Result<KillSwitch, RenewError> {
         let cgroup = &self.cgroup;
-        let init = InitProcess::start(&self.zygote, self.birth.clone(), |pid| cgroup.add(pid))
+        let mut init = InitProcess::start(&self.zygote, self.birth.clone(), |pid| cgroup.add(pid))
             .await
             .map_err(RenewError::Start)?;
         let switch = init.kill_switch();
+        let way_out = init.way_out.take();
         self.init = Some(init);
+        if let (Some(egress), Some(listener)) = (&self.egress, way_out) {
+            let serving = egress.serve(&self.birth.slot_dir, listener);
+            self.way_out = Some(serving.map_err(RenewError::WayOut)?);
+        }
         Ok(switch)
     }
 
     /// Returns when every process of the slot is gone.
     pub(crate) async fn end(&mut self) -> Result<(), RenewError> {
         let namespaces = self.birth.rung == Isolation::Namespaces;
+        self.terminals = Terminals::default();
+        self.way_out = None;
         if let Some(init) = self.init.take() {
             if namespaces {
                 // The kernel reaps a pid namespace before its init: gone is gone.
@@ -145,6 +221,16 @@ impl Works {
             self.trash.take(&path)?;
             make_dir(&path, 0o700, self.birth.identity)?;
         }
+        self.trash.take(&self.birth.work())?;
+        if !self.base.workspace.is_empty() {
+            make_dir(&self.birth.work(), 0o700, None)?;
+        }
+        if self.birth.root == RootKind::Image(ImageUpper::Disk) {
+            let image = self.birth.image();
+            self.trash.take(&image)?;
+            make_dir(&image, 0o700, None)?;
+            image::make_upper(&image, &self.birth)?;
+        }
         make_dir_if_absent(&dir.join("root"), 0o755)
     }
 
@@ -153,10 +239,14 @@ impl Works {
         tool: &ToolCall,
         limits: CallLimits,
         network: Network,
+        output: Option<Chunks>,
         stop: &Stop,
     ) -> Result<Outcome, Problem> {
+        let terms = Terms { limits, network, output };
         match tool {
-            ToolCall::Bash(args) => self.bash(args.clone(), limits, network, stop).await,
+            ToolCall::Bash(args) => self.bash(args.clone(), terms, stop).await,
+            ToolCall::BashStateful(args) => self.bash_stateful(args.clone(), terms, stop).await,
+            ToolCall::Terminal(args) => self.terminal(args, limits, network, stop).await,
             other => self.file(other, limits, network, stop).await,
         }
     }
@@ -165,7 +255,7 @@ impl Works {
     /// another thread. But a slot's own processes can keep a file locked for seconds, and must not
     /// keep the runtime with it.
     async fn file(
-        &self,
+        &mut self,
         tool: &ToolCall,
         limits: CallLimits,
         network: Network,
@@ -174,6 +264,11 @@ impl Works {
         let Some(workspace) = &self.workspace else {
             return Err(Problem::new(Code::SlotBroken, "the slot has no workspace"));
         };
+        if let Some(bytes) = added_by(tool)
+            && let Err(why) = self.room.check(bytes).await
+        {
+            return Ok(why.outcome(network));
+        }
         let until = Until::new(limits, stop.token());
         let result = if self.quiet && tools::is_brief(tool) {
             tools::run(workspace, tool, &until)
@@ -183,64 +278,51 @@ impl Works {
                 .await
                 .map_err(|_panic| Problem::new(Code::Internal, "the tool failed; see the log"))?
         };
+        if matches!(result, Err(FileError::Full(_))) {
+            return Ok(self.room.who_filled_it().await.outcome(network));
+        }
         Ok(Outcome::of_file(result, limits.timeout_ms, stop.by(), network))
     }
 
-    async fn bash(
-        &mut self,
-        args: BashArgs,
-        limits: CallLimits,
-        network: Network,
-        stop: &Stop,
-    ) -> Result<Outcome, Problem> {
-        let Some(init) = self.init.as_mut().filter(|_| !self.lost) else {
-            return Err(Problem::new(Code::SlotBroken, "the slot has no processes"));
-        };
-        self.quiet = false;
-        let oom_kills = self.cgroup.oom_kills();
-        self.cgroup.reset_peak();
-        let done = init.run(args, limits, network, stop.token()).await;
-        let pressure = Pressure {
-            oom_kills: self.cgroup.oom_kills().saturating_sub(oom_kills),
-            memory_peak_bytes: self.cgroup.peak_bytes(),
-        };
-        match done {
-            Ok(done) if done.end == End::NoShell => Err(Problem::new(
-                Code::NoShell,
-                "there is neither bash nor sh in the container; install bash in its image",
-            )),
-            Ok(done) => {
-                self.quiet = done.quiet;
-                Ok(Outcome::of_command(done, pressure, limits.timeout_ms, stop.by(), network))
+    /// Whether a command that should exit with 7 runs behind the walls as it should.
+    pub(crate) async fn try_out(&mut self, command: &str) -> Result<(), String> {
+        const CODE: i32 = 7;
+        let done = self.run_for_us(command).await.map_err(|error| crate::chain(&error))?;
+        match done.map(|it| it.end) {
+            None => Err("there is no slot-init".to_owned()),
+            // No shell is no fault of the walls.
+            Some(End::Exited(CODE) | End::NoShell) => Ok(()),
+            Some(End::NotStarted(errno)) => {
+                let error = io::Error::from_raw_os_error(errno);
+                Err(format!("start a command in {}: {error}", self.birth.workspace().display()))
             }
-            Err(error) => {
-                // Its memory of the call is gone with it; nobody knows how far the command came. It
-                // is kept: who ends the slot has to wait until all that it held is gone.
-                self.lost = true;
-                if pressure.oom_kills > 0 && !stop.is_stopped() {
-                    return Ok(Outcome::out_of_memory(network));
-                }
-                Ok(stop.outcome_of_lost(&error, network))
+            Some(other) => {
+                Err(format!("a command that should exit with {CODE} ended as {other:?}"))
             }
         }
     }
 
-    /// Whether a command runs behind the walls as it should.
-    pub(crate) async fn try_out(&mut self) -> Result<(), String> {
-        const CODE: i32 = 7;
-        let Some(init) = &mut self.init else { return Err("there is no slot-init".to_owned()) };
-        let args = BashArgs::new(format!("exit {CODE}"));
-        let limits = CallLimits { timeout_ms: 10_000, ..CallLimits::default() };
-        let done = init.run(args, limits, Network::On, &CancellationToken::new()).await;
-        match done.map_err(|error| crate::chain(&error))?.end {
-            // No shell is no fault of the walls.
-            End::Exited(CODE) | End::NoShell => Ok(()),
-            End::NotStarted(errno) => {
-                let error = io::Error::from_raw_os_error(errno);
-                Err(format!("start a command in {}: {error}", self.birth.workspace().display()))
-            }
-            other => Err(format!("a command that should exit with {CODE} ended as {other:?}")),
+    /// Whether nothing runs in the slot: asked anew when something did.
+    pub(super) async fn is_idle(&mut self) -> bool {
+        if !self.quiet {
+            self.quiet = match self.run_for_us(":").await {
+                Ok(done) => done.is_none_or(|it| it.quiet),
+                Err(_lost) => {
+                    self.lost = true;
+                    false
+                }
+            };
         }
+        self.quiet
+    }
+
+    async fn run_for_us(&mut self, command: &str) -> Result<Option<Done>, InitError> {
+        let Some(init) = &mut self.init else { return Ok(None) };
+        let args = BashArgs::new(command);
+        let limits = CallLimits { timeout_ms: 10_000, ..CallLimits::default() };
+        let order = Order { args, shell: Shell::Fresh, limits, network: Network::On };
+        let over = std::future::pending();
+        init.run(order, None, &CancellationToken::new(), over).await.map(Some)
     }
 
     /// Whether a lost init left the slot without one.
@@ -249,7 +331,7 @@ impl Works {
     }
 }
 
-fn make_dir(path: &Path, mode: u32, owner: Option<Identity>) -> io::Result<()> {
+pub(super) fn make_dir(path: &Path, mode: u32, owner: Option<Identity>) -> io::Result<()> {
     DirBuilder::new().mode(mode).create(path)?;
     match owner {
         Some(identity) => chown(path, Some(identity.uid), Some(identity.uid)),

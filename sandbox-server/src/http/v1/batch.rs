@@ -3,10 +3,10 @@
 use super::{
     Wish,
     body::Json,
-    execute::run,
+    execute::Call,
     reply::{Answer, lines, ok, wants_lines},
 };
-use crate::{server::Server, slot::Scope};
+use crate::{access::Access, server::Server};
 use axum::{extract::State, http::HeaderMap};
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use slotmux_protocol::{
@@ -20,6 +20,7 @@ use std::sync::Arc;
 /// own, sent as its call finishes.
 pub(super) async fn batch(
     State(server): State<Arc<Server>>,
+    access: Access,
     headers: HeaderMap,
     Json(SlotBatchRequest { calls }): Json<SlotBatchRequest>,
 ) -> Answer {
@@ -31,7 +32,7 @@ pub(super) async fn batch(
     let count = calls.len();
     let calls = calls.into_iter().enumerate();
     let items: FuturesUnordered<_> =
-        calls.map(|(index, call)| begin(&server, index, call)).collect();
+        calls.map(|(index, call)| begin(&server, access, index, call)).collect();
     if wants_lines(&headers) {
         return Ok(lines(items));
     }
@@ -44,15 +45,16 @@ pub(super) async fn batch(
 /// Every call has its place when the last one was begun.
 fn begin(
     server: &Arc<Server>,
+    access: Access,
     index: usize,
     call: SlotBatchCall,
 ) -> BoxFuture<'static, SlotBatchItem> {
     let SlotBatchCall { slot, tool, args, timeout_s, execution_id } = call;
     let wish = Wish { tool: &tool, args, timeout_s, execution_id };
-    let begun = run(server, slot, wish, Scope::Standalone);
+    let begun = Call::begin(server, slot, wish, access);
     Box::pin(async move {
         let answer = match begun {
-            Ok(running) => running.await,
+            Ok(call) => call.answer().await,
             Err(problem) => Err(problem),
         };
         let (result, problem) = match answer {

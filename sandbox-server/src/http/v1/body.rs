@@ -43,7 +43,8 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
             _ => Code::Malformed,
         };
         let problem = Problem::new(code, error.to_string());
-        if path == "." { problem } else { problem.at(path) }
+        // `?`: it broke off before there was a place.
+        if matches!(path.as_str(), "." | "?") { problem } else { problem.at(path) }
     })?;
     json.end().map_err(|error| Problem::new(Code::Malformed, error.to_string()))?;
     Ok(value)

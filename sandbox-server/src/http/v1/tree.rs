@@ -1,0 +1,204 @@
+//! Whole trees of files, in and out, as tar streams. See [`crate::files::tar`] for the rules.
+
+use super::{
+    find,
+    reply::{Answer, Refusal, ok},
+};
+use crate::{
+    access::Access,
+    files::{
+        FileError, Until,
+        tar::{self, Limits, bridge},
+    },
+    http::body::BODY_WAIT,
+    server::Server,
+    slot::Slot,
+};
+use axum::{
+    body::{Body, Bytes},
+    extract::{Path, Query, State},
+    http::{HeaderName, HeaderValue, header::CONTENT_TYPE},
+    response::{IntoResponse as _, Response},
+};
+use futures_util::{Stream, StreamExt as _, stream::unfold};
+use serde::Deserialize;
+use serde_json::json;
+use slotmux_protocol::{CallLimits, Code, Problem, v1::Seconds};
+use std::{io, sync::Arc};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::spawn_blocking,
+    time::timeout,
+};
+
+/// A large repository over a slow line.
+const TIMEOUT_MS: u64 = 600_000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Place {
+    /// Absent: the workspace.
+    #[serde(default = "workspace")]
+    path: String,
+    /// For all of it; absent: 600.
+    timeout_s: Option<Seconds>,
+}
+
+fn workspace() -> String {
+    ".".to_owned()
+}
+
+impl Place {
+    fn limits(&self, server: &Server) -> Result<CallLimits, Problem> {
+        let timeout_ms = self.timeout_s.map_or(TIMEOUT_MS, Seconds::as_millis);
+        let max_ms = server.settings.limits.timeout_ms_max;
+        if !(1..=max_ms).contains(&timeout_ms) {
+            let detail = format!("a timeout is over 0 s and at most {} s", max_ms / 1_000);
+            return Err(Problem::new(Code::Invalid, detail).at("timeout_s"));
+        }
+        Ok(CallLimits { timeout_ms, ..CallLimits::default() })
+    }
+}
+
+/// Puts the files of a tar, tar.gz or tar.zst below `path`, which is made. What was extracted
+/// before an error stays.
+pub(super) async fn upload(
+    State(server): State<Arc<Server>>,
+    access: Access,
+    Path(slot): Path<String>,
+    place: Result<Query<Place>, axum::extract::rejection::QueryRejection>,
+    body: Body,
+) -> Answer {
+    let (slot, place, limits) = prepare(&server, &slot, place)?;
+    let visit = slot.visit(access.scope(slot.index)?).await?;
+    let until = Until::new(limits, visit.stop().token());
+    let workspace = Arc::clone(visit.workspace()?);
+    let (pieces, reader) = bridge::reader(until.clone());
+    // The visit goes along: when the client hangs up, the slot's turn lasts until the work is over.
+    let work = spawn_blocking(move || {
+        let done = tar::extract(&workspace, &place.path, reader, Limits::default(), &until);
+        drop(visit);
+        done
+    });
+    feed(body, pieces).await;
+    let done =
+        work.await.map_err(|_panic| Problem::new(Code::Internal, "it failed; see the log"))?;
+    let done = done.map_err(problem)?;
+    Ok(ok(&json!({
+        "entries": done.entries, "bytes": done.bytes,
+        "skipped": done.skipped, "skipped_names": done.skipped_names,
+    })))
+}
+
+/// Hands the body over until the other side has had enough of it.
+async fn feed(body: Body, pieces: mpsc::Sender<io::Result<Bytes>>) {
+    let mut body = body.into_data_stream();
+    loop {
+        let piece = match timeout(BODY_WAIT, body.next()).await {
+            Ok(None) => return,
+            Ok(Some(piece)) => piece.map_err(io::Error::other),
+            Err(_late) => Err(io::ErrorKind::TimedOut.into()),
+        };
+        let last = piece.is_err();
+        if pieces.send(piece).await.is_err() || last {
+            return;
+        }
+    }
+}
+
+/// What is below `path`, or the file that it is, as a tar with sorted names. Broken off when it
+/// cannot be read to its end.
+pub(super) async fn download(
+    State(server): State<Arc<Server>>,
+    access: Access,
+    Path(slot): Path<String>,
+    place: Result<Query<Place>, axum::extract::rejection::QueryRejection>,
+) -> Answer {
+    let (slot, place, limits) = prepare(&server, &slot, place)?;
+    let visit = slot.visit(access.scope(slot.index)?).await?;
+    let until = Until::new(limits, visit.stop().token());
+    let workspace = Arc::clone(visit.workspace()?);
+    let (mut writer, mut pieces) = bridge::writer(until.clone());
+    let (ended, end) = oneshot::channel();
+    spawn_blocking(move || {
+        let done = tar::pack(&workspace, &place.path, &mut writer, Limits::default(), &until)
+            .and_then(|_| writer.finish().map_err(|error| FileError::Stream(error.to_string())));
+        drop(visit);
+        // Who does not listen any more has hung up.
+        let _ = ended.send(done);
+    });
+    // Without a first piece there is an error, and time to say it.
+    let Some(first) = pieces.recv().await else {
+        let done = end.await.unwrap_or(Err(FileError::Cancelled));
+        return match done {
+            Ok(()) => Ok(tar_of(Body::empty())),
+            Err(error) => Err(problem(error).into()),
+        };
+    };
+    Ok(tar_of(Body::from_stream(as_body(first, pieces, end))))
+}
+
+fn tar_of(body: Body) -> Response {
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static("application/x-tar")),
+        (HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff")),
+    ];
+    (headers, body).into_response()
+}
+
+/// The end of the pieces is the end of the body only if the work says that it is.
+fn as_body(
+    first: Bytes,
+    pieces: mpsc::Receiver<Bytes>,
+    end: oneshot::Receiver<Result<(), FileError>>,
+) -> impl Stream<Item = Result<Bytes, FileError>> + Send + 'static {
+    unfold((Some(first), Some((pieces, end))), async |(first, rest)| {
+        if let Some(first) = first {
+            return Some((Ok(first), (None, rest)));
+        }
+        let (mut pieces, end) = rest?;
+        if let Some(piece) = pieces.recv().await {
+            return Some((Ok(piece), (None, Some((pieces, end)))));
+        }
+        match end.await.unwrap_or(Err(FileError::Cancelled)) {
+            Ok(()) => None,
+            Err(error) => Some((Err(error), (None, None))),
+        }
+    })
+}
+
+type Prepared = (Arc<Slot>, Place, CallLimits);
+
+fn prepare(
+    server: &Server,
+    slot: &str,
+    place: Result<Query<Place>, axum::extract::rejection::QueryRejection>,
+) -> Result<Prepared, Refusal> {
+    if server.draining.is_cancelled() {
+        return Err(Problem::new(Code::ShuttingDown, "the server is shutting down").into());
+    }
+    let Query(place) =
+        place.map_err(|error| Problem::new(Code::Invalid, error.body_text()).at("query"))?;
+    let limits = place.limits(server)?;
+    Ok((Arc::clone(find(server, slot)?), place, limits))
+}
+
+fn problem(error: FileError) -> Problem {
+    let detail = error.to_string();
+    let code = match error {
+        FileError::Outside | FileError::Denied(_) => Code::Forbidden,
+        FileError::NotFound(_) => Code::NotFound,
+        FileError::TooLarge { .. } | FileError::OverLimit { .. } => Code::TooLarge,
+        FileError::Full(_) => Code::StorageFull,
+        FileError::Cancelled => Code::StaleEpoch,
+        FileError::TimedOut
+        | FileError::NotAFile(_)
+        | FileError::NotADirectory(_)
+        | FileError::Exists(_)
+        | FileError::NotEmpty(_)
+        | FileError::Invalid(_)
+        | FileError::Stream(_)
+        | FileError::Other { .. } => Code::Invalid,
+    };
+    Problem::new(code, detail).at("path")
+}

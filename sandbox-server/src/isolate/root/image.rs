@@ -1,0 +1,170 @@
+//! The whole image as the slot's root, copy on write: the slot is root in it, and what it changes
+//! goes with the slot.
+//!
+//! Invariant: of what is mounted in the container nothing is seen but the image itself; and the
+//! server's own directory, where it lies in the image, is covered.
+
+use super::{
+    devices, mount_proc,
+    overlay::{Changes, Stack},
+    pivot, show, sized, tmpfs, workspace,
+};
+use crate::isolate::{Birth, ImageUpper, Lower, Step, WallError};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount_change, unmount};
+use std::{
+    fs, io,
+    os::unix::fs::{DirBuilderExt as _, chown},
+    path::{Path, PathBuf},
+};
+
+const STAGE_OPTIONS: &str = "size=1m,nr_inodes=512,mode=755";
+const COVER_OPTIONS: &str = "size=4k,nr_inodes=2,mode=700";
+/// Directories that are the slot's own and begin empty. What lies below them is covered already.
+const PRIVATE: [&str; 5] = ["tmp", "run", "dev", "proc", "sys"];
+/// Files that container engines mount into an image, or lead out of it.
+const NAMES: [&str; 3] = ["etc/resolv.conf", "etc/hosts", "etc/hostname"];
+/// None of them is as large.
+const NAMES_BYTES_MAX: u64 = 256 << 10;
+
+pub(super) fn enter(birth: &Birth, upper: ImageUpper) -> Result<(), WallError> {
+    let stage = birth.slot_dir.join("root");
+    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
+        .step("make mounts private")?;
+    let names = read_names();
+    tmpfs(&stage, STAGE_OPTIONS, MountFlags::NOSUID | MountFlags::NODEV).step("mount the stage")?;
+    let root = stage.join("new");
+    fs::create_dir(&root).step("make the root")?;
+    stack(birth, upper, &stage)?
+        .mount(&stage.join("layers"), &root)
+        .step("mount the image's root")?;
+    if !birth.image_layers.is_empty() {
+        unmount(stage.join("image"), UnmountFlags::DETACH).step("let the image's view go")?;
+    }
+    write_names(&root, &names, birth).step("write the names of hosts")?;
+    private_dirs(&root, birth)?;
+    cover(&root, birth)?;
+    workspace(&stage.join("workspace"), &root, birth)?;
+    for path in &birth.exposed {
+        show(&root, path)?;
+    }
+    mount_proc(&root)?;
+    pivot(&root, false)
+}
+
+fn stack(birth: &Birth, upper: ImageUpper, stage: &Path) -> Result<Stack, WallError> {
+    let home = match upper {
+        ImageUpper::Disk => birth.image(),
+        ImageUpper::Memory => {
+            let memory = stage.join("memory");
+            fs::create_dir(&memory).step("make the image's memory")?;
+            tmpfs(&memory, &sized(birth.limits.tmp_bytes_max), MountFlags::NOSUID)
+                .step("mount the image's memory")?;
+            make_upper(&memory, birth).step("make the image's directories")?;
+            memory
+        }
+    };
+    Ok(Stack {
+        lowers: lowers(birth, stage)?,
+        shown_as: shown_as(birth),
+        changes: Some(Changes { upper: home.join("upper"), work: home.join("work") }),
+        unprivileged: birth.identity.is_none(),
+    })
+}
+
+fn shown_as(birth: &Birth) -> Option<u32> {
+    birth.identity.map(|it| it.uid)
+}
+
+/// Layers may lie in the image itself, and the kernel lets none of the directories of an overlay
+/// lie in another. It does not know when the other is seen through an overlay of its own.
+fn lowers(birth: &Birth, stage: &Path) -> Result<Vec<Lower>, WallError> {
+    let image = Lower { dir: PathBuf::from("/"), uid: 0 };
+    if birth.image_layers.is_empty() {
+        return Ok(vec![image]);
+    }
+    let (nothing, seen) = (stage.join("nothing"), stage.join("image"));
+    for dir in [&nothing, &seen] {
+        fs::create_dir(dir).step("make a place for the image")?;
+    }
+    let uid = shown_as(birth).unwrap_or(0);
+    let stack = Stack {
+        lowers: vec![image, Lower { dir: nothing, uid }],
+        shown_as: shown_as(birth),
+        changes: None,
+        unprivileged: birth.identity.is_none(),
+    };
+    stack.mount(&stage.join("layers-of-image"), &seen).step("show the image")?;
+    Ok(birth.image_layers.iter().cloned().chain([Lower { dir: seen, uid }]).collect())
+}
+
+/// Makes the two directories of an overlay in `home`; the upper one is to be the slot's `/`.
+pub(crate) fn make_upper(home: &Path, birth: &Birth) -> io::Result<()> {
+    let upper = home.join("upper");
+    fs::DirBuilder::new().mode(0o755).create(&upper)?;
+    fs::DirBuilder::new().mode(0o700).create(home.join("work"))?;
+    match birth.identity {
+        Some(identity) => chown(upper, Some(identity.uid), Some(identity.uid)),
+        None => Ok(()),
+    }
+}
+
+fn private_dirs(root: &Path, birth: &Birth) -> Result<(), WallError> {
+    for name in PRIVATE {
+        fs::create_dir_all(root.join(name)).step("make a directory of the root")?;
+    }
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    tmpfs(&root.join("tmp"), &sized(birth.limits.tmp_bytes_max), flags).step("mount /tmp")?;
+    let run = format!("size={},nr_inodes=4096,mode=755", 1 << 20);
+    tmpfs(&root.join("run"), &run, flags).step("mount /run")?;
+    if let Some(identity) = birth.identity {
+        chown(root.join("run"), Some(identity.uid), Some(identity.uid)).step("give /run away")?;
+    }
+    tmpfs(&root.join("sys"), COVER_OPTIONS, flags | MountFlags::RDONLY).step("cover /sys")?;
+    devices(root, birth.limits.tmp_bytes_max)
+}
+
+/// Also where only the image's own copy of it would be seen.
+fn cover(root: &Path, birth: &Birth) -> Result<(), WallError> {
+    for path in &birth.hidden {
+        let inside = path.strip_prefix("/").unwrap_or(path);
+        let covered = PRIVATE.iter().any(|it| inside.starts_with(it));
+        let place = root.join(inside);
+        if covered || !fs::symlink_metadata(&place).is_ok_and(|it| it.is_dir()) {
+            continue;
+        }
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        tmpfs(&place, COVER_OPTIONS, flags | MountFlags::RDONLY)
+            .step("cover the server's directory")?;
+    }
+    Ok(())
+}
+
+fn read_names() -> Vec<(&'static str, Vec<u8>)> {
+    let read = |name: &&'static str| {
+        let path = Path::new("/").join(name);
+        let small = fs::metadata(&path).is_ok_and(|it| it.is_file() && it.len() <= NAMES_BYTES_MAX);
+        small.then(|| fs::read(&path).ok()).flatten().map(|content| (*name, content))
+    };
+    NAMES.iter().filter_map(read).collect()
+}
+
+/// As the container has them, where the image alone has not.
+fn write_names(root: &Path, names: &[(&str, Vec<u8>)], birth: &Birth) -> io::Result<()> {
+    for (name, content) in names {
+        let inside = root.join(name);
+        let plain = fs::symlink_metadata(&inside).is_ok_and(|it| it.is_file());
+        if plain && fs::read(&inside).is_ok_and(|it| it == *content) {
+            continue;
+        }
+        if let Err(error) = fs::remove_file(&inside)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(error);
+        }
+        fs::write(&inside, content)?;
+        if let Some(identity) = birth.identity {
+            chown(&inside, Some(identity.uid), Some(identity.uid))?;
+        }
+    }
+    Ok(())
+}
