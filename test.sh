@@ -18,10 +18,23 @@ need() {
   fi
 }
 
+# For tests that say so and are skipped without it.
+want() {
+  command -v "$1" >/dev/null 2>&1 && return
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    need "$1" "$2" || printf 'note: %s could not be installed\n' "$2" >&2
+  fi
+}
+
 need cargo cargo
 need cc gcc
 need git git
 need bash bash
+want busybox busybox-static
+want dockerd docker.io
+want docker docker-cli
+want iptables iptables
+want ip iproute2
 
 # Debian's cargo may lack the components; rustup's has them.
 lint=yes
@@ -45,6 +58,14 @@ host=$(rustc -vV | sed -n 's/^host: //p')
 RUSTFLAGS="-C target-feature=+crt-static" \
   cargo build --quiet --profile small --target "$host" -p slotmux-sandbox-server
 export SLOTMUX_STATIC_SERVER="$PWD/target/$host/small/slotmux-sandbox-server"
+
+say "Docker engine"
+# Also when a test has failed: what was started here ends with this script.
+trap './tests/engine.sh stop' EXIT
+if engine=$(./tests/engine.sh start); then
+  export DOCKER_HOST=$engine
+  ./tests/engine.sh images
+fi
 
 say "tests"
 # The end-to-end tests run the release build: they are about load.

@@ -210,5 +210,6 @@ pub(crate) fn call_of(
         execution_id: ExecutionId::new(execution).unwrap(),
         tool: ToolCall::Bash(BashArgs::new(command)),
         limits,
+        stream: false,
     }
 }

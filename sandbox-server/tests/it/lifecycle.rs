@@ -135,7 +135,7 @@ async fn wrong_arguments_end_it_with_2_and_say_which() {
         (&["--slots", "70000"], "--slots"),
         (&["--isolation", "bubblewrap"], "namespaces, uid, landlock, none"),
         (&["--isolation", "none", "--isolation-min", "uid"], "below"),
-        (&["--network", "maybe"], "on or off"),
+        (&["--network", "maybe"], "on, off or allow"),
         (&["--grace-s=-1"], "--grace-s"),
         (&["--lifetime-s", "NaN"], "--lifetime-s"),
         (&["--expose", "/no/such/directory"], "/no/such/directory"),

@@ -2,6 +2,11 @@
 //!
 //! Each function returns a line for everything that went otherwise than it should.
 
+mod attempts;
+mod bombs;
+mod calls;
+mod hoards;
+mod inherited;
 mod processes;
 mod sockets;
 
@@ -15,10 +20,17 @@ fn in_a_slot() {
     let args = std::env::var("PROBE_ARGS").unwrap_or_default();
     let args: Vec<_> = args.split_whitespace().collect();
     let faults = match &*name {
+        "allowed_calls" => inherited::allowed_calls(&args),
         "deep" => deep(&args),
+        "hang_up" => sockets::hang_up(&args),
+        "inherited" => inherited::inherited(&args),
+        "refused_by_errno" => inherited::refused_by_errno(),
         "flip" => flip(&args),
         "abstract_connect" => sockets::abstract_connect(&args),
         "abstract_listen" => sockets::abstract_listen(&args),
+        "hoard_children" => hoards::children(&args),
+        "hoard_memfd" => hoards::memfd(&args),
+        "hoard_segment" => hoards::segment(&args),
         "lease" => lease(&args),
         "lasting" => lasting(&args),
         "lasting_left" => lasting_left(&args),
@@ -29,7 +41,8 @@ fn in_a_slot() {
         "scheduling" => processes::scheduling(),
         "unix_refused" => sockets::unix_refused(),
         "unix_works" => sockets::unix_works(),
-        other => vec![format!("there is no probe {other}")],
+        other => attempts::make(other, &args)
+            .unwrap_or_else(|| vec![format!("there is no probe {other}")]),
     };
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }

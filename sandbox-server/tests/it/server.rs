@@ -74,11 +74,29 @@ impl Server {
         Self::start_in(home(rung), rung, setup)
     }
 
+    /// `prepare` has the last word on the command that starts it.
+    pub(crate) fn start_after(
+        rung: &'static Rung,
+        setup: Setup<'_>,
+        prepare: impl Fn(&mut Command),
+    ) -> Result<Self, Failed> {
+        Self::launch(home(rung), rung, setup, prepare)
+    }
+
     /// `dir` is the home of one server after another.
     pub(crate) fn start_in(
         dir: TempDir,
         rung: &'static Rung,
         setup: Setup<'_>,
+    ) -> Result<Self, Failed> {
+        Self::launch(dir, rung, setup, |_| {})
+    }
+
+    fn launch(
+        dir: TempDir,
+        rung: &'static Rung,
+        setup: Setup<'_>,
+        prepare: impl Fn(&mut Command),
     ) -> Result<Self, Failed> {
         let container = dir.path().file_name().unwrap().to_str().unwrap().to_owned();
         let ready_file = dir.path().join("ready");
@@ -103,7 +121,15 @@ impl Server {
             place(&std::env::current_exe().unwrap(), &dir.path().join("probe/probe"));
             command.arg("--expose").arg(dir.path().join("probe"));
         }
-        let child = command.spawn().unwrap();
+        prepare(&mut command);
+        let child = match command.spawn() {
+            Ok(child) => child,
+            // Without a log: it was not even started.
+            Err(error) if error.raw_os_error() == Some(libc::EDQUOT) => {
+                return Err(Failed { log: String::new() });
+            }
+            Err(error) => panic!("{}: {error}", rung.name),
+        };
         let exited = pidfd_open(pid_of(&child), PidfdFlags::empty()).unwrap();
         let mut server = Self {
             rung,

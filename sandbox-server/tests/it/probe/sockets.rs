@@ -102,3 +102,25 @@ fn pair() -> std::io::Result<()> {
     one.write_all(b"x")?;
     other.read_exact(&mut [0])
 }
+
+/// Asks the server for something in many ways, and is gone before it can be looked at.
+#[expect(unsafe_code, reason = "the standard library cannot close with a reset")]
+pub(super) fn hang_up(args: &[&str]) -> Vec<String> {
+    let (port, request) = (args[0].parse::<u16>().unwrap(), args[1..].join(" "));
+    let request = request.replace("\\r\\n", "\r\n");
+    for number in 0..200 {
+        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { continue };
+        let _ = stream.write_all(request.as_bytes());
+        if number % 2 == 0 {
+            use std::os::fd::AsRawFd as _;
+            let reset = libc::linger { l_onoff: 1, l_linger: 0 };
+            let length = libc::socklen_t::try_from(size_of_val(&reset)).unwrap();
+            let (socket, option) = (stream.as_raw_fd(), &raw const reset);
+            // SAFETY: the option outlives the call.
+            unsafe {
+                libc::setsockopt(socket, libc::SOL_SOCKET, libc::SO_LINGER, option.cast(), length);
+            }
+        }
+    }
+    Vec::new()
+}

@@ -1,0 +1,127 @@
+#!/usr/bin/env bash
+# A Docker engine for the tests: the one that answers, or else one of our own.
+#
+#   tests/engine.sh start   prints the engine's address; starts one where none answers (root only)
+#   tests/engine.sh images  makes the images of the tests, of what this machine has: no registry
+#   tests/engine.sh stop    ends what `start` has started, and removes what that has left
+#
+# Ours has its images below target/, touches no firewall and no other engine, and ends by its
+# process id. Fails, with the reason on stderr, where there is no engine and none can be started.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+images=$PWD/target/engine
+# Not below the tree: the path of a socket has a hundred bytes.
+run=/run/slotmux-engine
+socket=unix://$run/docker.sock
+bridge=slotmux0
+
+answers() {
+  DOCKER_HOST=$1 docker version --format '{{.Server.Version}}' >/dev/null 2>&1
+}
+
+refuse() {
+  printf '%s\n' "$*" >&2
+  exit 1
+}
+
+start() {
+  command -v docker >/dev/null || refuse "no docker command: install the package docker.io"
+  for there in "${DOCKER_HOST:-unix:///var/run/docker.sock}" "$socket"; do
+    if answers "$there"; then
+      echo "$there"
+      return
+    fi
+  done
+  [ "$(id -u)" = 0 ] || refuse "no Docker engine answers, and only root can start one"
+  command -v dockerd >/dev/null || refuse "no dockerd: install the package docker.io"
+  mkdir -p "$images" "$run"
+  if ! ip link show "$bridge" >/dev/null 2>&1; then
+    ip link add "$bridge" type bridge && ip address add 172.29.84.1/22 dev "$bridge" &&
+      ip link set "$bridge" up || refuse "no network bridge can be made here"
+  fi
+  # Containers are reached on the bridge itself, and need nothing of the world outside.
+  setsid dockerd --host "$socket" --data-root "$images/data" --exec-root "$run/exec" \
+    --pidfile "$run/pid" --bridge "$bridge" --iptables=false --ip6tables=false \
+    --ip-forward=false --ip-masq=false >"$images/log" 2>&1 </dev/null &
+  for _ in $(seq 300); do
+    if answers "$socket"; then
+      echo "$socket"
+      return
+    fi
+    kill -0 $! 2>/dev/null || break
+    sleep 0.1
+  done
+  kill $! 2>/dev/null || true
+  refuse "dockerd does not start: $(tail -n 1 "$images/log")"
+}
+
+stop() {
+  [ -e "$run/pid" ] || return 0
+  local pid
+  pid=$(cat "$run/pid")
+  kill "$pid" 2>/dev/null || true
+  for _ in $(seq 300); do
+    kill -0 "$pid" 2>/dev/null || break
+    sleep 0.1
+  done
+  ip link delete "$bridge" 2>/dev/null || true
+  rm -rf "$run"
+}
+
+# One file and its names, and the directories that Docker needs.
+busybox_image() {
+  local root=$1 busybox
+  busybox=$(command -v busybox) || refuse "no busybox: install the package busybox-static"
+  mkdir -p "$root/bin"
+  cp "$busybox" "$root/bin/busybox"
+  for name in sh cat id ls sleep echo; do ln -s busybox "$root/bin/$name"; done
+}
+
+# Debian's essential packages as they are installed here, with the libraries that they need.
+debian_image() {
+  local root=$1 packages files libraries dir
+  command -v dpkg-query >/dev/null || refuse "no Debian to make an image of"
+  for dir in bin sbin lib lib32 lib64 libx32; do
+    if [ -L "/$dir" ]; then
+      mkdir -p "$root/usr/$dir"
+      ln -s "usr/$dir" "$root/$dir"
+    fi
+  done
+  # shellcheck disable=SC2016
+  packages=$(dpkg-query -W -f '${binary:Package} ${Essential}\n' | sed -n 's/ yes$//p')
+  # shellcheck disable=SC2086
+  files=$(dpkg -L $packages procps libgcc-s1 2>/dev/null |
+    grep -vE '^/usr/share/(doc|man|locale|info|i18n|lintian|bug)|/gconv|^/\.$' | sort -u || true)
+  libraries=$(for file in $files; do
+    [ -f "$file" ] && [ -x "$file" ] && ldd "$file" 2>/dev/null
+  done | grep -oE '/[^ ]+\.so[^ ]*' | sort -u || true)
+  printf '%s\n' "$files" "$libraries" /etc/passwd /etc/group | sort -u | while read -r file; do
+    if [ -e "$file" ]; then printf '%s\n' "${file#/}"; fi
+  done >"$root.list"
+  # Libraries are links to versions of themselves.
+  tar -C / --no-recursion -h -cf - -T <(grep -F .so "$root.list") |
+    tar -C "$root" -x --keep-directory-symlink -f -
+  tar -C / --no-recursion -cf - -T <(grep -vF .so "$root.list") |
+    tar -C "$root" -x --keep-directory-symlink -f -
+  for dir in proc sys dev tmp run var/tmp root home; do mkdir -p "$root/$dir"; done
+  chmod 1777 "$root/tmp" "$root/var/tmp"
+}
+
+images() {
+  local kind
+  work=$(mktemp -d)
+  trap 'rm -rf "$work"' EXIT
+  for kind in busybox debian; do
+    mkdir "$work/$kind"
+    "${kind}_image" "$work/$kind"
+    tar -C "$work/$kind" -c . | docker import - "slotmux-test:$kind" >/dev/null
+  done
+}
+
+case ${1:-} in
+  start) start ;;
+  images) images ;;
+  stop) stop ;;
+  *) refuse "usage: tests/engine.sh start|images|stop" ;;
+esac
