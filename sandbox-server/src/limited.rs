@@ -36,6 +36,8 @@ impl LimitedBy {
             cpu: or(cgroups.cpu_by(), NOTHING),
             cpu_time: format!("{}, {RLIMIT}", or(cgroups.cpu_time_by(), SUPERVISION)),
             processes: match cgroups.pids_by() {
+                // Of a shared user the kernel counts everybody's.
+                Some(by) if isolation.is_some_and(|it| it <= Isolation::Landlock) => by.to_owned(),
                 Some(by) => format!("{by}, {RLIMIT}"),
                 // The kernel holds no limit of processes against root.
                 None if isolation == Some(Isolation::None)

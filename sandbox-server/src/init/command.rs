@@ -96,6 +96,11 @@ impl Walls {
         self
     }
 
+    /// What the kernel lets there be, of this user.
+    pub(super) fn processes_max(&self) -> usize {
+        self.limits.processes_max as usize
+    }
+
     pub(super) fn has_shell(&self) -> bool {
         self.shell.is_some()
     }
@@ -312,7 +317,7 @@ fn own_limits(birth: &Birth) -> SlotLimits {
         let spare = limits.processes_max.saturating_add(PROCESSES_SPARE);
         limits.processes_max = if shared { 0 } else { spare };
     } else if shared && limits.processes_max > 0 {
-        let others = super::tree::processes_of(birth.server_uid).len();
+        let others = super::tree::tasks_of(birth.server_uid);
         let others = u32::try_from(others).unwrap_or(u32::MAX);
         limits.processes_max = limits.processes_max.saturating_add(others);
     }

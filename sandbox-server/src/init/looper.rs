@@ -19,7 +19,7 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fd::AsFd,
 };
-use slotmux_protocol::Decoder;
+use slotmux_protocol::{Decoder, Isolation};
 use std::{
     collections::VecDeque,
     io,
@@ -386,8 +386,17 @@ impl Looper<'_> {
         let failed = running.exited.as_ref().is_none_or(|it| it.status != 0);
         // A cgroup counts what was refused, exactly.
         let max = if self.birth.pids_cgroup { 0 } else { self.birth.limits.processes_max as usize };
-        // The command itself has left the count by now.
-        failed && max > 0 && tree::processes(self.birth).len() + 2 >= max
+        // The command itself has left the count by now, and threads that it had with it.
+        let gone = (max / 32).max(4);
+        if !failed || max == 0 {
+            return false;
+        }
+        let shared = self.birth.rung <= Isolation::Landlock;
+        if shared && !rustix::process::geteuid().is_root() {
+            // As the kernel counts, for all slots of this user together.
+            return tree::tasks_of(self.birth.server_uid) + gone >= self.walls.processes_max();
+        }
+        tree::processes(self.birth).len() + gone >= max
     }
 
     fn tell(&mut self, done: Done) -> io::Result<()> {

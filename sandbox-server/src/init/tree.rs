@@ -81,6 +81,19 @@ pub(crate) fn processes_of(uid: u32) -> Vec<i32> {
     visible().filter(owned).collect()
 }
 
+/// The threads of this user's processes: what the kernel counts as processes.
+pub(crate) fn tasks_of(uid: u32) -> usize {
+    let threads = |pid: i32| {
+        // Not by the owner of the directory, which is root for what may not be dumped.
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
+        let owner: u32 = line("Uid:")?.split_whitespace().next()?.parse().ok()?;
+        let threads: usize = line("Threads:")?.trim().parse().ok()?;
+        (owner == uid).then_some(threads)
+    };
+    visible().filter_map(threads).sum()
+}
+
 fn visible() -> impl Iterator<Item = i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())

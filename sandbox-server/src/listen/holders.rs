@@ -51,7 +51,10 @@ impl Mark {
         let own = rustix::process::getpid().as_raw_nonzero().get();
         match self {
             _ if process.pid == own => false,
-            Self::Filters(ours) => process.status().and_then(|it| filters(&it)) <= Some(ours),
+            // Of whom nothing is known is not known to be outside.
+            Self::Filters(ours) => {
+                process.status().and_then(|it| filters(&it)).is_some_and(|theirs| theirs <= ours)
+            }
             Self::Descent(server) => !descends(process.pid, server),
         }
     }

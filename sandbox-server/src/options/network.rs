@@ -17,6 +17,10 @@ pub enum NetworkError {
          its own, and not on `{0}`"
     )]
     NotHeld(Isolation),
+    #[error(
+        "--network off cannot be held on the rung `none`: nothing there keeps a command from it"
+    )]
+    NotKeptOff,
 }
 
 /// What slots are let out to, where that is a list.
@@ -25,6 +29,9 @@ pub(super) fn allowed(
     rules: &[String],
     isolation: Option<Isolation>,
 ) -> Result<Option<Arc<AllowList>>, NetworkError> {
+    if network == Network::Off && isolation == Some(Isolation::None) {
+        return Err(NetworkError::NotKeptOff);
+    }
     if network != Network::AllowList {
         return if rules.is_empty() { Ok(None) } else { Err(NetworkError::NotAsked) };
     }
@@ -41,7 +48,9 @@ pub(super) fn allowed(
 pub(super) fn minimum(network: Network, asked: Isolation) -> Isolation {
     match network {
         Network::AllowList => Isolation::Namespaces,
-        Network::On | Network::Off => asked,
+        // Without any wall there is nothing that could keep it off.
+        Network::Off => asked.max(Isolation::Landlock),
+        Network::On => asked,
     }
 }
 
@@ -68,5 +77,9 @@ mod tests {
         }
         assert_eq!(minimum(Network::AllowList, Isolation::None), Isolation::Namespaces);
         assert_eq!(minimum(Network::Off, Isolation::Landlock), Isolation::Landlock);
+        assert_eq!(minimum(Network::Off, Isolation::None), Isolation::Landlock);
+        assert_eq!(minimum(Network::On, Isolation::None), Isolation::None);
+        let open = list(Network::Off, &[], Some(Isolation::None)).unwrap_err();
+        assert!(matches!(open, NetworkError::NotKeptOff), "{open}");
     }
 }

@@ -25,7 +25,10 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{task::spawn_blocking, time::sleep};
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 
 /// How long ended processes may stay in their cgroup: until they have left the processor for the
@@ -243,12 +246,18 @@ impl Works {
         stop: &Stop,
     ) -> Result<Outcome, Problem> {
         let terms = Terms { limits, network, output };
-        match tool {
+        let begun = Instant::now();
+        let mut outcome = match tool {
             ToolCall::Bash(args) => self.bash(args.clone(), terms, stop).await,
             ToolCall::BashStateful(args) => self.bash_stateful(args.clone(), terms, stop).await,
             ToolCall::Terminal(args) => self.terminal(args, limits, network, stop).await,
             other => self.file(other, limits, network, stop).await,
+        }?;
+        if outcome.usage.wall_us == 0 {
+            // Nobody nearer to it has measured.
+            outcome.usage.wall_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         }
+        Ok(outcome)
     }
 
     /// In page caches and quiet slots a file takes microseconds, which is less than to hand it to

@@ -155,9 +155,10 @@ async fn a_command_that_ends_its_shell_is_told_and_the_next_begins_with_a_new_on
         ("exec true", 0, "exit code 0"),
         ("exec sh -c 'sleep 0.2; exit 5'", 5, "exit code 5"),
         (
+            // Its script is gone with them: to bash that is an error of its own.
             "for fd in /proc/$$/fd/*; do eval \"exec ${fd##*/}>&-\"; done; (exit 6)",
-            6,
-            "exit code 6",
+            2,
+            "exit code 2",
         ),
         ("exec no-such-command-here", 127, "exit code 127"),
         ("kill -9 $$", -9, "signal 9"),

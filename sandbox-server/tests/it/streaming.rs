@@ -116,7 +116,7 @@ async fn a_reader_that_hangs_up_does_not_end_the_command(rung: &'static Rung) {
     let server = Server::start(rung);
     let mark = mark();
     let command = format!(
-        "echo one; sleep 3000.{mark} & until [ -e go ]; do echo more; sleep 0.01; done; echo >> done"
+        "echo one; sleep 3000.{mark} & until [ -e go ]; do echo >> log; sleep 0.01; done; echo >> done"
     );
     let mut lines = Lines::of(&server, "bash", &command, 20.0).await;
     assert_eq!(lines.next().await, Some(json!({ "stdout": "one\n" })));

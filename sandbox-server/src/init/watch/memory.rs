@@ -41,8 +41,12 @@ impl MemoryWatch {
         }
     }
 
+    /// What was held before is asked anew: who held it may be gone.
     pub(super) fn begin(&mut self) {
         self.peak_bytes = 0;
+        self.held_bytes = 0;
+        self.scan = None;
+        self.rested_at = Duration::ZERO;
     }
 
     /// As far as it was seen.
