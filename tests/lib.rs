@@ -47,6 +47,19 @@ pub fn open_dir() -> tempfile::TempDir {
     dir
 }
 
+/// Every file below `dir`, of whatever kind.
+pub fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|it| it.is_dir()) {
+            found.extend(files_below(&entry.path()));
+        } else {
+            found.push(entry.path());
+        }
+    }
+    found
+}
+
 /// `slotmux serve` as a process of its own.
 pub struct Pool {
     child: Child,

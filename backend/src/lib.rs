@@ -9,7 +9,7 @@ pub mod conformance;
 pub mod fake;
 
 use futures_util::future::BoxFuture;
-use slotmux_protocol::{ContainerId, Isolation, Network, ProfileName, SlotLimits};
+use slotmux_protocol::{ContainerId, Isolation, Network, ProfileName, Root, SlotLimits};
 use std::{error::Error, time::Duration};
 use tokio::sync::mpsc;
 
@@ -20,6 +20,7 @@ pub struct LaunchSpec {
     pub labels: Labels,
     pub slots: u16,
     pub isolation_min: Isolation,
+    pub root: Root,
     pub network: Network,
     pub slot_limits: SlotLimits,
     /// The container ends by itself after this long, whatever happened to its pool.

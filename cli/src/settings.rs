@@ -153,6 +153,7 @@ impl ProfileOptions {
         set(&mut config.containers_min, self.containers_min);
         set(&mut config.headroom_slots, self.headroom_slots);
         set(&mut config.isolation_min, self.isolation_min);
+        set(&mut config.root, self.root);
         set(&mut config.network, self.network);
         set_span(&mut config.lease_ttl, self.lease_ttl_s);
         set_span(&mut config.container_lifetime, self.container_lifetime_s);

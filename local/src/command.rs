@@ -39,6 +39,7 @@ pub(crate) fn serve(
     option("--port", &"0");
     option("--slots", &spec.slots.to_string());
     option("--isolation-min", &spec.isolation_min.as_str());
+    option("--root", &spec.root.as_str());
     option("--network", &network(spec.network));
     option("--lifetime-s", &seconds(spec.lifetime));
     option("--orphaned-after-s", &seconds(spec.orphaned_after));

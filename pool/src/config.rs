@@ -1,7 +1,7 @@
 //! What a pool runs with, checked as a whole before anything starts.
 
 use crate::{core, journal::JournalMode};
-use slotmux_protocol::{Isolation, Network, ProfileName, SlotLimits};
+use slotmux_protocol::{Isolation, Network, ProfileName, Root, SlotLimits};
 use std::{collections::HashSet, fmt, time::Duration};
 
 /// Longest pool name, so that container names stay within the limit of an id.
@@ -44,6 +44,7 @@ pub struct ProfileConfig {
     pub headroom_slots: u32,
     pub lease_ttl: Duration,
     pub isolation_min: Isolation,
+    pub root: Root,
     pub network: Network,
     pub slot_limits: SlotLimits,
     pub container_lifetime: Duration,
@@ -135,6 +136,7 @@ impl ProfileConfig {
             headroom_slots: 0,
             lease_ttl: Duration::from_mins(5),
             isolation_min: Isolation::Landlock,
+            root: Root::Minimal,
             network: Network::Off,
             slot_limits: SlotLimits::default(),
             container_lifetime: Duration::from_hours(24),

@@ -20,7 +20,7 @@ pub use ids::{
 };
 pub use limits::{CallLimits, Limits, SlotLimits};
 pub use problem::{Code, Problem};
-pub use result::{CausedBy, Ended, Isolation, ToolResult, Usage};
+pub use result::{CausedBy, Ended, Isolation, Root, ToolResult, Usage};
 pub use text::Utf8Pieces;
 pub use tool::{
     ArchiveArgs, ArgsFault, BashArgs, BashStatefulArgs, DeleteArgs, EditFileArgs, Encoding,

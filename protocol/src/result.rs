@@ -88,6 +88,41 @@ impl std::str::FromStr for Isolation {
     }
 }
 
+/// What a slot sees as `/`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Root {
+    /// System directories, read-only.
+    #[default]
+    Minimal,
+    /// A copy-on-write view of the container's whole image; only on the rung `namespaces`.
+    Image,
+}
+
+impl Root {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Minimal => "minimal",
+            Self::Image => "image",
+        }
+    }
+}
+
+impl std::fmt::Display for Root {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::str::FromStr for Root {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = [Self::Minimal, Self::Image].into_iter().find(|it| it.as_str() == text);
+        found.ok_or_else(|| format!("the root is minimal or image, not `{text}`"))
+    }
+}
+
 /// What a call used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -4,7 +4,7 @@ mod apart;
 mod network;
 
 use crate::egress::AllowList;
-use slotmux_protocol::{ContainerId, Isolation, Limits, Network, SlotLimits};
+use slotmux_protocol::{ContainerId, Isolation, Limits, Network, Root, SlotLimits};
 use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 /// The variable that the container's token comes in. Taken out of the environment at once.
@@ -63,7 +63,7 @@ pub struct Options {
     /// The slots' root: `minimal` shows the system directories, read-only; `image` is the whole
     /// image of this container, copied on write, in which the slot is root. Needs namespaces.
     #[arg(long, default_value = "minimal", value_name = "minimal|image")]
-    pub root: RootWish,
+    pub root: Root,
 
     /// What all snapshots take on the disk, in bytes; 0: no limit.
     #[arg(long, default_value_t = 8 << 30, value_name = "BYTES")]
@@ -130,13 +130,6 @@ pub struct Options {
     pub cleanup: bool,
 }
 
-/// What slots are to have as their root.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum RootWish {
-    Minimal,
-    Image,
-}
-
 fn parse_network(text: &str) -> Result<Network, String> {
     match text {
         "on" => Ok(Network::On),
@@ -159,7 +152,7 @@ pub(crate) struct Settings {
     /// For [`Network::AllowList`].
     pub(crate) allowed: Option<Arc<AllowList>>,
     pub(crate) exposed: Vec<PathBuf>,
-    pub(crate) root: RootWish,
+    pub(crate) root: Root,
     pub(crate) snapshot_bytes_max: u64,
     pub(crate) slot_limits: SlotLimits,
     pub(crate) limits: Limits,

@@ -14,7 +14,7 @@ use crate::{
         probe::{Sharing, image_root},
     },
     listen::Slots,
-    options::{RootWish, Settings},
+    options::Settings,
     slot::{News, Slot, Works},
     snapshots::Snapshots,
     trash::{self, Trash},
@@ -22,7 +22,7 @@ use crate::{
 };
 use futures_util::{StreamExt, stream};
 use rustix::fs::{FlockOperation, flock};
-use slotmux_protocol::{Epoch, ExecutionId, Isolation, SlotIndex};
+use slotmux_protocol::{Epoch, ExecutionId, Isolation, Root, SlotIndex};
 use std::{
     fs::{self, File},
     io,
@@ -181,11 +181,11 @@ impl Ground {
     /// What the slots' root will be, and how they get one another's files.
     async fn probe_files(&self, rung: Isolation) -> Result<(RootKind, Sharing), StartError> {
         let root = match (self.settings.root, rung) {
-            (RootWish::Minimal, _) => RootKind::Minimal,
-            (RootWish::Image, Isolation::Namespaces) => image_root(|root| self.probe(rung, root))
+            (Root::Minimal, _) => RootKind::Minimal,
+            (Root::Image, Isolation::Namespaces) => image_root(|root| self.probe(rung, root))
                 .await
                 .map_err(|why| StartError::Image { why })?,
-            (RootWish::Image, other) => {
+            (Root::Image, other) => {
                 let why = format!("it needs namespaces, and this is the rung `{other}`");
                 return Err(StartError::Image { why });
             }

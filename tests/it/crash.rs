@@ -1,7 +1,7 @@
 //! What must survive a SIGKILL, and what its end must be told.
 
 use serde_json::{Value, json};
-use slotmux_tests::{PATIENCE, Pool, open_dir, traces, until};
+use slotmux_tests::{PATIENCE, Pool, files_below, open_dir, traces, until};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -143,16 +143,4 @@ async fn the_death_of_a_container_revokes_its_leases_with_the_reason() {
     let lease = pool.acquire("afterwards").await;
     assert_eq!(pool.bash(&lease, "echo replaced").await["output"], "replaced\n");
     pool.stop().await;
-}
-
-fn files_below(dir: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|it| it.is_dir()) {
-            found.extend(files_below(&entry.path()));
-        } else {
-            found.push(entry.path());
-        }
-    }
-    found
 }

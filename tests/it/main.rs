@@ -6,3 +6,4 @@ mod input;
 mod replay;
 mod scale;
 mod server;
+mod tools;

@@ -1,7 +1,7 @@
 //! What the suite needs of a runtime beside the trait, and how it waits.
 
 use crate::{Address, Backend, Exit, Fact, Facts, Labels, LaunchSpec};
-use slotmux_protocol::{ContainerId, Isolation, Network, ProfileName, SlotLimits};
+use slotmux_protocol::{ContainerId, Isolation, Network, ProfileName, Root, SlotLimits};
 use std::{collections::VecDeque, future::Future, time::Duration};
 use tokio::time::timeout;
 
@@ -41,6 +41,7 @@ pub fn spec(name: &str) -> LaunchSpec {
         },
         slots: 2,
         isolation_min: Isolation::None,
+        root: Root::Minimal,
         network: Network::On,
         slot_limits: SlotLimits::default(),
         lifetime: HOUR,

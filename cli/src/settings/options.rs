@@ -6,7 +6,7 @@ use super::{
 };
 use crate::span::Seconds;
 use clap::Args;
-use slotmux_protocol::{Isolation, Network};
+use slotmux_protocol::{Isolation, Network, Root};
 use std::path::PathBuf;
 
 /// A struct of options, its keys in the file, and how layers of it are put together.
@@ -133,6 +133,11 @@ options! {
         /// Refuse to run below this: namespaces, uid, landlock or none [default: landlock]
         #[arg(long, env = "SLOTMUX_ISOLATION_MIN", value_name = "RUNG", help_heading = PROFILE)]
         isolation_min: Isolation,
+
+        /// What slots see as /: minimal, or image, a copy-on-write view of the container's whole
+        /// file system, which takes real root [default: minimal]
+        #[arg(long, env = "SLOTMUX_ROOT", value_name = "ROOT", help_heading = PROFILE)]
+        root: Root,
 
         /// Whether slots reach the network: on or off [default: off]
         #[arg(

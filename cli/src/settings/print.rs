@@ -49,6 +49,7 @@ fn print_profile(f: &mut fmt::Formatter<'_>, profile: &ProfileConfig) -> fmt::Re
     writeln!(f, "containers_max = {}", profile.containers_max)?;
     writeln!(f, "headroom_slots = {}", profile.headroom_slots)?;
     writeln!(f, "isolation_min = \"{}\"", profile.isolation_min)?;
+    writeln!(f, "root = \"{}\"", profile.root)?;
     writeln!(f, "network = \"{network}\"")?;
     writeln!(f, "lease_ttl_s = {}", seconds(profile.lease_ttl))?;
     writeln!(f, "cooldown_s = {}", seconds(profile.cooldown))?;

@@ -75,6 +75,7 @@ containers_min = 9
 lease_ttl_s = -1
 isolation_min = "total"
 processes_max = 1.5
+root = "all"
 "#;
     let faults = faults(text);
     let expected = [
@@ -91,6 +92,7 @@ processes_max = 1.5
         "s.toml:16: `lease_ttl_s`: seconds are between 0 and 2592000 (30 days), not -1",
         "s.toml:17: `isolation_min`: isolation is one of",
         "s.toml:18: `processes_max`: a whole number from 0 to 4294967295, not 1.5",
+        "s.toml:19: `root`: the root is minimal or image, not `all`",
     ];
     assert_eq!(faults.len(), expected.len(), "{faults:#?}");
     for (fault, expected) in faults.iter().zip(expected) {

@@ -1,7 +1,7 @@
 //! Values of settings, as they stand in the file.
 
 use crate::span::Seconds;
-use slotmux_protocol::{Isolation, Network};
+use slotmux_protocol::{Isolation, Network, Root};
 use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
 use toml::de::{DeInteger, DeValue};
 
@@ -126,7 +126,7 @@ macro_rules! from_text {
     };
 }
 
-from_text!(Listen, Journal, Isolation);
+from_text!(Listen, Journal, Isolation, Root);
 
 macro_rules! integers {
     ($($type:ty),*) => {

@@ -93,6 +93,7 @@ impl Containers {
             },
             slots: profile.slots_per_container,
             isolation_min: profile.isolation_min,
+            root: profile.root,
             network: profile.network,
             slot_limits: profile.slot_limits,
             lifetime: profile.container_lifetime,
