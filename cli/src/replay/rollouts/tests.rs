@@ -43,7 +43,9 @@ fn every_fault_is_named_with_line_and_field() {
         faults(&text.join("\n")),
         [
             "1: EOF while parsing an object at column 34",
-            "3: `calls[0].tool`: unknown tool `python`; the tools are bash, read_file, write_file",
+            "3: `calls[0].tool`: unknown tool `python`; the tools are bash, bash_stateful, terminal, \
+             read_file, write_file, edit_file, list_files, glob, grep, stat, mkdir, delete, move, \
+             archive",
             "3: `calls[1].args.command`: invalid type: integer `7`, expected a string",
             "3: `calls[2]`: missing field `args`",
             "4: `trajectory_id`: an id must not be empty",
