@@ -6,6 +6,9 @@ use slotmux_local::LocalBackend;
 use slotmux_protocol::ContainerId;
 use std::time::Duration;
 
+const LOOKS_MAX: u32 = 500;
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
 struct Local(Machine);
 
 impl Harness for Local {
@@ -24,6 +27,14 @@ impl Harness for Local {
     }
 
     async fn leftovers(&self) -> Vec<String> {
+        // A process that was killed leaves the processor when it comes to it; one that is left
+        // behind is still there then.
+        for _ in 0..LOOKS_MAX {
+            if self.0.processes().is_empty() {
+                break;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
         let dirs = self.0.container_dirs().into_iter().map(|dir| dir.display().to_string());
         dirs.chain(self.0.processes().into_iter().map(|pid| format!("process {pid}"))).collect()
     }
