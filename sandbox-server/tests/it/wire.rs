@@ -174,21 +174,44 @@ async fn too_many_waiting_calls_are_refused_one_by_one() {
     let mut calls = vec![bash(0, "while [ ! -e go ]; do sleep 0.01; done; echo ran")];
     calls.extend((0..999).map(|_| crate::http::read_file(0, "go")));
     let more = || server.batch((0..1_000).map(|_| crate::http::read_file(0, "go")).collect());
+    let queued = async |count: u64| {
+        until_within(LIMIT, "so many wait", async || {
+            server.get("/slots").await["slots"][0]["queued"] == count
+        })
+        .await;
+    };
     let rest = async {
-        until_within(LIMIT, "it runs", async || server.is_executing(0).await).await;
-        tokio::join!(more(), more(), async {
-            until_within(LIMIT, "the queue is full", async || {
-                server.get("/slots").await["slots"][0]["queued"] == 2_048
-            })
-            .await;
-            std::fs::write(server.workspace(0).join("go"), "now").unwrap();
+        queued(1_000).await;
+        tokio::join!(more(), async {
+            queued(2_000).await;
+            last_batch(&server).await
         })
     };
-    let (first, (second, third, ())) = tokio::join!(server.batch(calls), rest);
-    let all = [first, second, third].concat();
-    let refused = all.iter().filter(|it| it.error.contains("wait in this slot")).count();
-    assert_eq!(refused, 3_000 - 2_048);
-    assert_eq!(all.iter().filter(|it| it.success).count(), 2_048, "{:?}", all[0]);
+    let (first, (second, (taken, refused))) = tokio::join!(server.batch(calls), rest);
+    assert_eq!((taken, refused), (48, 952));
+    assert!(first.iter().chain(&second).all(|it| it.success), "{:?}", first[0]);
+}
+
+/// Line by line, so that the refused ones are known before those that were taken may run.
+async fn last_batch(server: &Server) -> (usize, usize) {
+    let read = json!({ "slot": 0, "tool": "read_file", "args": { "path": "go" } });
+    let calls = json!({ "calls": vec![read; 1_000] });
+    let url = format!("http://{}/v1/batch", server.authority);
+    let request = server.http.post(url).header("accept", "application/x-ndjson");
+    let mut response = request.body(calls.to_string()).send().await.unwrap();
+    let (mut text, mut gone) = (Vec::new(), false);
+    while let Some(chunk) = response.chunk().await.unwrap() {
+        text.extend_from_slice(&chunk);
+        if !gone && count(&text, "queue_full") == 952 {
+            std::fs::write(server.workspace(0).join("go"), "now").unwrap();
+            gone = true;
+        }
+    }
+    (count(&text, "\"success\":true"), count(&text, "queue_full\","))
+}
+
+fn count(text: &[u8], what: &str) -> usize {
+    String::from_utf8_lossy(text).lines().filter(|line| line.contains(what)).count()
 }
 
 #[tokio::test]
