@@ -8,13 +8,16 @@ use super::{
 use slotmux_protocol::SlotLimits;
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Read as _, Seek as _, Write as _},
+    io::{self, Write as _},
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
 
 /// Processes beyond the limit, while a call is made in a slot that is full: its shell, and what it
 /// needs to put an end to others.
 const PROCESSES_SPARE: u32 = 16;
+/// More than any of the files has that are read for what they count.
+const COUNTER_BYTES_MAX: usize = 4_096;
 
 /// Only counters go up; read as differences. Whatever the machine has no controller for is absent.
 #[derive(Debug, Default)]
@@ -210,7 +213,7 @@ impl Pids {
         if self.max == 0 {
             return;
         }
-        let current = read_again(&mut self.current);
+        let current = read_again(&self.current);
         let current: u32 = current.ok().and_then(|it| it.trim().parse().ok()).unwrap_or(0);
         let roomy = current > self.max;
         if roomy != self.roomy && self.set(if roomy { PROCESSES_SPARE } else { 0 }).is_ok() {
@@ -261,11 +264,11 @@ fn count(file: &mut File, name: &str) -> u64 {
     line.and_then(|it| it.trim().parse().ok()).unwrap_or(0)
 }
 
-fn read_again(file: &mut File) -> io::Result<String> {
-    let mut text = String::new();
-    file.rewind()?;
-    file.read_to_string(&mut text)?;
-    Ok(text)
+/// By one system call: a dozen of these are made for each command.
+fn read_again(file: &File) -> io::Result<String> {
+    let mut text = [0; COUNTER_BYTES_MAX];
+    let length = file.read_at(&mut text, 0)?;
+    Ok(String::from_utf8_lossy(&text[..length]).into_owned())
 }
 
 #[cfg(test)]
