@@ -9,7 +9,7 @@ use crate::{
     hostile::{TABLE, Target, assail},
     server::LIMIT,
 };
-use container::{Container, DEBIAN, Failed, SCRATCH, engine, is_static};
+use container::{A_USER, Container, DEBIAN, Failed, SCRATCH, engine, is_static};
 
 /// What a container is given, and the rung that this has to be enough for.
 struct Given {
@@ -25,14 +25,14 @@ const NO_FILTER: [&str; 2] = ["--security-opt", "seccomp=unconfined"];
 const ORDINARY: Given = Given { name: "an ordinary container", args: &[], rung: "uid" };
 const NO_ROOT: Given = Given {
     name: "a container that is not root",
-    args: &["--user", "1000", DATA[0], DATA[1]],
+    args: &["--user", A_USER, DATA[0], DATA[1]],
     rung: "landlock",
 };
 const UNCONFINED: Given = Given {
     name: "a container that is not root and not confined",
     args: &[
         "--user",
-        "1000",
+        A_USER,
         DATA[0],
         DATA[1],
         NO_FILTER[0],

@@ -17,6 +17,9 @@ pub(super) const DEBIAN: &str = "slotmux-test:debian";
 /// One file, busybox, under the names of its commands.
 pub(super) const SCRATCH: &str = "slotmux-test:busybox";
 
+/// In what a container is given: some user without an account, each time another.
+pub(super) const A_USER: &str = "A_USER";
+
 const TOKEN: &str = "token-of-the-containers";
 const STATIC: &str = "SLOTMUX_STATIC_SERVER";
 
@@ -85,6 +88,8 @@ impl Container {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("slotmux-it-{}-{number}", std::process::id());
+        // The kernel counts the processes of a user, whichever containers they are in.
+        let user = (20_000 + (std::process::id() % 1_000) * 32 + number).to_string();
         let server = format!("{}:/slotmux/server:ro", executable().display());
         let probe = env::current_exe().map_err(|error| Failed::Engine(error.to_string()))?;
         let probe = format!("{}:/slotmux-probe/probe:ro", probe.display());
@@ -94,7 +99,7 @@ impl Container {
         if image == DEBIAN {
             command.extend(shown);
         }
-        command.extend(given);
+        command.extend(given.iter().map(|it| if *it == A_USER { &*user } else { *it }));
         command.extend([image, "/slotmux/server", "--host", "0.0.0.0", "--slots", "2"]);
         command.extend(["--container", &name, "--data-dir", "/data", "--grace-s", "1"]);
         if image == DEBIAN {
