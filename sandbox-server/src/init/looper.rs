@@ -43,6 +43,7 @@ pub(super) fn serve(
     watch: Watch<'_>,
 ) -> io::Result<()> {
     let mut init = Looper {
+        unsettled: false,
         server,
         decoder: Decoder::new(FRAME_BYTES_MAX),
         passed: Vec::new(),
@@ -63,6 +64,8 @@ pub(super) fn serve(
 }
 
 pub(super) struct Looper<'a> {
+    /// A killed call was answered before all of its processes were gone.
+    unsettled: bool,
     server: UnixStream,
     decoder: Decoder,
     /// Descriptors that came with an order, until it is whole.
@@ -201,6 +204,10 @@ impl Looper<'_> {
 
     fn run(&mut self, run: Run) -> io::Result<()> {
         let (seq, network) = (run.seq, run.network);
+        if std::mem::take(&mut self.unsettled) {
+            // What is left of a call that was killed must not fill the slot for the next one.
+            self.kill_until_gone();
+        }
         self.watch.begin(&run.limits);
         match self.begin(run) {
             Ok(running) => {
@@ -355,7 +362,10 @@ impl Looper<'_> {
                     Ok(())
                 }
             },
-            (_, Some((_, since))) if now() >= since + KILL_PATIENCE => self.finish(),
+            (_, Some((_, since))) if now() >= since + KILL_PATIENCE => {
+                self.unsettled = true;
+                self.finish()
+            }
             (Some(_), Some(_)) if no_children_left() => self.finish(),
             (_, Some(_)) => {
                 tree::kill(self.birth);

@@ -89,7 +89,8 @@ impl Container {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("slotmux-it-{}-{number}", std::process::id());
         // The kernel counts the processes of a user, whichever containers they are in.
-        let user = (20_000 + (std::process::id() % 1_000) * 32 + number).to_string();
+        let user = 20_000 + (std::process::id() % 1_000) * 32 + number;
+        let user = format!("{user}:{user}");
         let server = format!("{}:/slotmux/server:ro", executable().display());
         let probe = env::current_exe().map_err(|error| Failed::Engine(error.to_string()))?;
         let probe = format!("{}:/slotmux-probe/probe:ro", probe.display());
