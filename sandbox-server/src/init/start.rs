@@ -19,6 +19,9 @@ use std::{
     io,
 };
 
+/// How long processes that are gone may still be counted.
+const UNCOUNTED_MAX: std::time::Duration = std::time::Duration::from_secs(2);
+
 impl Looper<'_> {
     pub(super) fn begin(&mut self, run: Run) -> Result<Running, End> {
         if !self.walls.has_shell() {
@@ -175,14 +178,22 @@ impl Looper<'_> {
         }
     }
 
-    /// Pipes that background processes hold may take all descriptors there are: the oldest go.
+    /// Pipes that background processes hold may take all descriptors there are: the oldest go. And
+    /// processes that are gone are counted by the kernel a moment longer.
     fn with_descriptors<T>(
         &mut self,
         mut start: impl FnMut(&mut Self) -> Result<T, End>,
     ) -> Result<T, End> {
+        let until = now() + UNCOUNTED_MAX;
         loop {
             match start(self) {
                 Err(End::NotStarted(libc::EMFILE)) if self.abandoned.pop_front().is_some() => {}
+                Err(End::NotStarted(libc::EAGAIN))
+                    if super::no_children_left() && now() < until =>
+                {
+                    let tick = rustix::event::Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
+                    let _ = rustix::event::poll(&mut [], Some(&tick));
+                }
                 other => return other,
             }
         }
