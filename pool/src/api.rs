@@ -13,7 +13,6 @@ mod execute;
 mod guard;
 mod leases;
 mod live;
-mod reply;
 mod serve;
 mod status;
 #[cfg(test)]

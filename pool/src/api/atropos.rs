@@ -5,12 +5,7 @@
 
 mod translate;
 
-use super::{
-    Api, Shared,
-    body::Json,
-    execute::Wish,
-    reply::{Answer, Refusal, json, ok},
-};
+use super::{Api, Shared, body::Json, execute::Wish};
 use crate::routes::LeaseEnd;
 use axum::{
     extract::{FromRequest, Request, State},
@@ -20,6 +15,7 @@ use axum::{
 use dashmap::DashMap;
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use slotmux_edge::{Answer, Refusal, json, ok};
 use slotmux_protocol::{
     Code, Ended, LeaseId, Problem, ToolResult, TrajectoryId,
     atropos::{PoolExecute, PoolRelease, PoolResult, default_timeout_s},

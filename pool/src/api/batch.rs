@@ -1,16 +1,12 @@
 //! `/v1/batch`: many calls of many leases in one request.
 
-use super::{
-    Api,
-    body::Json,
-    execute::Wish,
-    reply::{Answer, Refusal, lines, ok, wants_lines},
-};
+use super::{Api, body::Json, execute::Wish};
 use axum::{extract::State, http::HeaderMap, response::Response};
 use futures_util::{
     Stream, StreamExt,
     stream::{BoxStream, iter, select_all},
 };
+use slotmux_edge::{Answer, Refusal, lines, ok, wants_lines};
 use slotmux_protocol::{
     Code, LeaseId, Problem,
     v1::{BatchCall, BatchItem, BatchRequest, BatchResponse},

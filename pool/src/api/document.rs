@@ -1,9 +1,10 @@
 //! `/openapi.json`, made from the handlers and types; `docs/openapi.json` is the same.
 
-use super::{atropos, batch, events, execute, leases, reply::json_text, status, tools};
+use super::{atropos, batch, events, execute, leases, status, tools};
 use axum::{http::StatusCode, response::Response};
 use bytes::Bytes;
 use serde_json::json;
+use slotmux_edge::json_text;
 use slotmux_protocol::{CausedBy, Code, Problem};
 use std::{collections::BTreeMap, sync::LazyLock};
 use utoipa::{

@@ -1,9 +1,6 @@
 //! `/v1/events`: what happens to leases and containers, as server-sent events.
 
-use super::{
-    Api,
-    reply::{Answer, Refusal},
-};
+use super::Api;
 use axum::{
     extract::{Query, State},
     http::Uri,
@@ -17,6 +14,7 @@ use futures_util::{
     stream::{once, unfold},
 };
 use serde::Deserialize;
+use slotmux_edge::{Answer, Refusal};
 use slotmux_protocol::{Code, LeaseId, Problem, TrajectoryId, v1::Event};
 use std::{convert::Infallible, future::ready, time::Duration};
 use tokio::sync::broadcast::{Receiver, error::RecvError};

@@ -1,18 +1,13 @@
 //! Running one tool in the slot of a lease.
 
-use super::{
-    Api, Shared,
-    body::Json,
-    leases::LeasePath,
-    live::live,
-    reply::{Answer, lines, ok, wants_lines},
-};
+use super::{Api, Shared, body::Json, leases::LeasePath, live::live};
 use crate::{
     link::{Abandoned, LinkCall, OutputSender, output},
     routes::Route,
 };
 use axum::{extract::State, http::HeaderMap};
 use serde_json::Value;
+use slotmux_edge::{Answer, lines, ok, wants_lines};
 use slotmux_protocol::{
     Code, ExecutionId, LeaseId, Problem, ToolCall, ToolResult,
     v1::{ExecuteRequest, OutputLine, Seconds},

@@ -1,6 +1,6 @@
 //! Round every handler: the token, panics, and requests that no handler is for.
 
-use super::{Api, atropos, reply::Refusal};
+use super::{Api, atropos};
 use axum::{
     extract::{Request, State},
     http::{HeaderMap, Method, Uri, header::AUTHORIZATION},
@@ -8,6 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::FutureExt;
+use slotmux_edge::Refusal;
 use slotmux_protocol::{Code, Problem};
 use std::{any::Any, panic::AssertUnwindSafe};
 use subtle::ConstantTimeEq;

@@ -3,7 +3,6 @@
 use super::{
     Api,
     body::{Json, MaybeJson},
-    reply::{Answer, Refusal, json, ok},
 };
 use crate::routes::unknown;
 use axum::{
@@ -11,6 +10,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header::LOCATION, request::Parts},
     response::IntoResponse,
 };
+use slotmux_edge::{Answer, Refusal, json, ok};
 use slotmux_protocol::{
     Code, LeaseId, Problem,
     v1::{AcquireRequest, AcquireResponse, Lease, RenewRequest},

@@ -1,11 +1,9 @@
 //! How the pool is.
 
-use super::{
-    Api,
-    reply::{Answer, ok},
-};
+use super::Api;
 use axum::{extract::State, response::Response};
 use serde::Serialize;
+use slotmux_edge::{Answer, ok};
 use slotmux_protocol::v1::Status;
 
 /// How the pool is: containers, slots, waiting clients, totals.

@@ -1,9 +1,9 @@
 //! `/v1/tools`: what can be run, in the form in which models are told of functions.
 
-use super::reply::json_text;
 use axum::{http::StatusCode, response::Response};
 use bytes::Bytes;
 use serde_json::Value;
+use slotmux_edge::json_text;
 use slotmux_protocol::ToolCall;
 use std::sync::LazyLock;
 

@@ -5,7 +5,6 @@ mod batch;
 mod body;
 mod execute;
 mod live;
-mod reply;
 pub(super) mod snapshots;
 mod tree;
 
@@ -20,8 +19,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{delete, get, post},
 };
-pub(super) use reply::Refusal;
-use reply::{Answer, ok};
+pub(super) use slotmux_edge::Refusal;
+use slotmux_edge::{Answer, ok};
 use slotmux_protocol::{
     CallLimits, Code, ExecutionId, Network, Problem, SlotIndex, ToolCall,
     v1::{Seconds, SlotList, SlotStatus},

@@ -66,7 +66,7 @@ async fn what_is_wrong_is_a_problem_with_a_code_and_a_place() {
         ("/v1/slots", &ok, (405, "method_not_allowed", "")),
         (execute, "", (400, "malformed", "")),
         (execute, "[]", (422, "invalid", "")),
-        (execute, r#"{"tool": "bash"}"#, (422, "invalid", "")),
+        (execute, r#"{"tool": "bash"}"#, (422, "invalid", "args")),
         (execute, r#"{"tool": "python", "args": {}}"#, (422, "unknown_tool", "tool")),
         (execute, r#"{"tool": "bash", "args": {"command": 1}}"#, (422, "invalid", "args.command")),
         (

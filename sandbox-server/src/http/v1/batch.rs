@@ -1,14 +1,10 @@
 //! Many calls of many slots in one request.
 
-use super::{
-    Wish,
-    body::Json,
-    execute::Call,
-    reply::{Answer, lines, ok, wants_lines},
-};
+use super::{Wish, body::Json, execute::Call};
 use crate::{access::Access, server::Server};
 use axum::{extract::State, http::HeaderMap};
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use slotmux_edge::{Answer, lines, ok, wants_lines};
 use slotmux_protocol::{
     Code, Problem,
     v1::{SlotBatchCall, SlotBatchItem, SlotBatchRequest, SlotBatchResponse},

@@ -1,12 +1,6 @@
 //! Running one tool in a slot.
 
-use super::{
-    Wish,
-    body::Json,
-    find,
-    live::live,
-    reply::{Answer, lines, ok, wants_lines},
-};
+use super::{Wish, body::Json, find, live::live};
 use crate::{
     access::Access,
     server::Server,
@@ -16,6 +10,7 @@ use axum::{
     extract::{Path, State},
     http::HeaderMap,
 };
+use slotmux_edge::{Answer, lines, ok, wants_lines};
 use slotmux_protocol::{
     ExecutionId, Isolation, Problem, SlotIndex, ToolResult, v1::ExecuteRequest,
 };

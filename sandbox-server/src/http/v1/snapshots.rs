@@ -1,10 +1,6 @@
 //! Workspaces saved, moved, and given to other slots.
 
-use super::{
-    body::Json,
-    find,
-    reply::{Answer, ok},
-};
+use super::{body::Json, find};
 use crate::{
     access::Access,
     http::body::BODY_WAIT,
@@ -25,6 +21,7 @@ use axum::{
 use futures_util::StreamExt as _;
 use serde::Deserialize;
 use serde_json::json;
+use slotmux_edge::{Answer, ok};
 use slotmux_protocol::{Code, Problem, SlotIndex};
 use std::sync::Arc;
 use tokio::{task::spawn_blocking, time::timeout};

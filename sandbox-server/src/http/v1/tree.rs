@@ -1,9 +1,6 @@
 //! Whole trees of files, in and out, as tar streams. See [`crate::files::tar`] for the rules.
 
-use super::{
-    find,
-    reply::{Answer, Refusal, ok},
-};
+use super::find;
 use crate::{
     access::Access,
     files::{
@@ -23,6 +20,7 @@ use axum::{
 use futures_util::{Stream, StreamExt as _, stream::unfold};
 use serde::Deserialize;
 use serde_json::json;
+use slotmux_edge::{Answer, Refusal, ok};
 use slotmux_protocol::{CallLimits, Code, Problem, v1::Seconds};
 use std::{io, sync::Arc};
 use tokio::{

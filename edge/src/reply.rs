@@ -17,7 +17,7 @@ const NDJSON: &str = "application/x-ndjson";
 
 /// A problem on its way out.
 #[derive(Debug)]
-pub(super) struct Refusal(pub(super) Problem);
+pub struct Refusal(pub Problem);
 
 impl From<Problem> for Refusal {
     fn from(problem: Problem) -> Self {
@@ -39,9 +39,9 @@ impl IntoResponse for Refusal {
     }
 }
 
-pub(super) type Answer = Result<Response, Refusal>;
+pub type Answer = Result<Response, Refusal>;
 
-pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
+pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
     match serde_json::to_vec(body) {
         Ok(text) => json_text(status, text),
         Err(error) => {
@@ -52,11 +52,11 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
     }
 }
 
-pub(super) fn ok(body: &impl Serialize) -> Response {
+pub fn ok(body: &impl Serialize) -> Response {
     json(StatusCode::OK, body)
 }
 
-pub(super) fn json_text(status: StatusCode, text: impl Into<Body>) -> Response {
+pub fn json_text(status: StatusCode, text: impl Into<Body>) -> Response {
     let mut response = Response::new(text.into());
     *response.status_mut() = status;
     let json = HeaderValue::from_static("application/json");
@@ -65,7 +65,7 @@ pub(super) fn json_text(status: StatusCode, text: impl Into<Body>) -> Response {
 }
 
 /// Whether the client wants its results one by one.
-pub(super) fn wants_lines(headers: &HeaderMap) -> bool {
+pub fn wants_lines(headers: &HeaderMap) -> bool {
     let named = |range: &str| {
         let kind = range.split(';').next().unwrap_or(range);
         kind.trim().eq_ignore_ascii_case(NDJSON)
@@ -76,7 +76,7 @@ pub(super) fn wants_lines(headers: &HeaderMap) -> bool {
         .any(|accept| accept.to_str().is_ok_and(|accept| accept.split(',').any(named)))
 }
 
-pub(super) fn lines<T: Serialize>(items: impl Stream<Item = T> + Send + 'static) -> Response {
+pub fn lines<T: Serialize>(items: impl Stream<Item = T> + Send + 'static) -> Response {
     let lines = items.map(|item| {
         let mut line = serde_json::to_vec(&item).unwrap_or_else(|error| {
             // Our own types: nothing in them refuses to be written.
