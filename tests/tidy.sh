@@ -20,10 +20,11 @@ depends() { # crate, allowed dependencies of ours
   done
 }
 depends protocol
-depends sandbox-server protocol
+depends edge protocol
+depends sandbox-server protocol edge
 depends backend protocol
 depends local backend protocol
-depends pool backend protocol
+depends pool backend protocol edge
 
 # The pure core knows no clock, no runtime and no wire.
 if grep -rnE '^\s*use (tokio|actix|serde|std::time)' pool/src/core.rs pool/src/core; then
