@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Sets up what the tests need, and passes them. As root it also runs what needs root; what a
-# machine cannot do is counted as skipped, with the reason, and is a failure with CI=true.
+# Sets up what the tests need, and passes them. As root it also runs what needs root, and installs
+# what is missing: busybox, and a Docker engine, which it starts if none answers, and stops again.
+# What a machine cannot do is counted as skipped, with the reason. With CI=true the rungs of the
+# ladder, the static executable and the engine must be there.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -64,7 +66,8 @@ say "Docker engine"
 trap './tests/engine.sh stop' EXIT
 if engine=$(./tests/engine.sh start); then
   export DOCKER_HOST=$engine
-  ./tests/engine.sh images
+  # Without them the tests that want them are skipped; in CI that is a failure of theirs.
+  ./tests/engine.sh images || echo "note: the images of the Docker tests cannot be made here" >&2
 fi
 
 say "tests"

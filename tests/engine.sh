@@ -15,6 +15,8 @@ images=$PWD/target/engine
 run=/run/slotmux-engine
 socket=unix://$run/docker.sock
 bridge=slotmux0
+# Whose the engine is: another checkout may use it, and only this one ends it.
+owner=$run/owner
 
 answers() {
   DOCKER_HOST=$1 docker version --format '{{.Server.Version}}' >/dev/null 2>&1
@@ -36,6 +38,7 @@ start() {
   [ "$(id -u)" = 0 ] || refuse "no Docker engine answers, and only root can start one"
   command -v dockerd >/dev/null || refuse "no dockerd: install the package docker.io"
   mkdir -p "$images" "$run"
+  printf '%s\n' "$PWD" >"$owner"
   if ! ip link show "$bridge" >/dev/null 2>&1; then
     ip link add "$bridge" type bridge && ip address add 172.29.84.1/22 dev "$bridge" &&
       ip link set "$bridge" up || refuse "no network bridge can be made here"
@@ -53,18 +56,29 @@ start() {
     sleep 0.1
   done
   kill $! 2>/dev/null || true
-  refuse "dockerd does not start: $(tail -n 1 "$images/log")"
+  local why
+  why=$(tail -n 1 "$images/log")
+  stop
+  refuse "dockerd does not start: $why"
+}
+
+# Whether a process is still the engine that was started, and not a later one of its number.
+is_engine() {
+  [ "$(cat "/proc/$1/comm" 2>/dev/null)" = dockerd ]
 }
 
 stop() {
-  [ -e "$run/pid" ] || return 0
+  [ "$(cat "$owner" 2>/dev/null)" = "$PWD" ] || return 0
   local pid
-  pid=$(cat "$run/pid")
-  kill "$pid" 2>/dev/null || true
-  for _ in $(seq 300); do
-    kill -0 "$pid" 2>/dev/null || break
-    sleep 0.1
-  done
+  pid=$(cat "$run/pid" 2>/dev/null || true)
+  if [ -n "$pid" ] && is_engine "$pid"; then
+    kill "$pid"
+    for _ in $(seq 300); do
+      is_engine "$pid" || break
+      sleep 0.1
+    done
+    is_engine "$pid" && refuse "dockerd ($pid) does not end; its files are left in $run"
+  fi
   ip link delete "$bridge" 2>/dev/null || true
   rm -rf "$run"
 }
@@ -115,6 +129,7 @@ images() {
   for kind in busybox debian; do
     mkdir "$work/$kind"
     "${kind}_image" "$work/$kind"
+    docker rmi -f "slotmux-test:$kind" >/dev/null 2>&1 || true
     tar -C "$work/$kind" -c . | docker import - "slotmux-test:$kind" >/dev/null
   done
 }
