@@ -20,6 +20,8 @@ Examples:
   slotmux bench floor --parallel 2 --seconds 4
   slotmux bench tools --url http://127.0.0.1:8080 --wire atropos --tool bash --batch 10
   slotmux bench leases --url http://127.0.0.1:8080 --parallel 64
+  slotmux bench slots fork --url http://127.0.0.1:8181 --files 10000 --bytes 100000
+  slotmux bench density --slots 500
 
 Exit codes: 0 measured without errors, 1 there were errors, 2 bad arguments.")]
 pub(crate) struct Options {

@@ -133,6 +133,9 @@ pub struct ExecuteRequest {
     /// Wall time; absent: 30.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_s: Option<Seconds>,
+    /// Processor time of everything that runs in the slot meanwhile; absent: the server's own limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_s: Option<Seconds>,
     /// Names this call: sent again, it is not run again, and the first run's result comes back.
     /// Absent: drawn by the pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -181,6 +184,9 @@ pub struct BatchCall {
     pub args: Value,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_s: Option<Seconds>,
+    /// Processor time of everything that runs in the slot meanwhile; absent: the server's own limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_s: Option<Seconds>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub execution_id: Option<ExecutionId>,
 }

@@ -29,7 +29,7 @@ pub(crate) struct Options {
     /// As `slotmux acquire` printed it
     lease: LeaseId,
 
-    /// Wall time of the call [default: the profile's]
+    /// Wall time of the call [default: 30]
     #[arg(long, value_name = "SECONDS", value_parser = crate::span::parse)]
     timeout_s: Option<crate::span::Seconds>,
 
@@ -59,6 +59,7 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode, Fault> {
         tool: options.tool,
         args,
         timeout_s: options.timeout_s,
+        cpu_s: None,
         execution_id: None,
     };
     let answer = client.execute(options.lease, &request).await;

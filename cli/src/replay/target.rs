@@ -65,6 +65,7 @@ impl Target {
                     tool: wish.tool.name().to_owned(),
                     args: args(&wish.tool)?,
                     timeout_s: wish.timeout,
+                    cpu_s: None,
                     execution_id: Some(wish.execution_id),
                 };
                 persist(async || client.execute(lease, &request).await).await

@@ -152,6 +152,7 @@ impl Shared {
                     tool: name,
                     args,
                     timeout: Some(timeout),
+                    cpu: None,
                     execution_id: None,
                     output: None,
                 };

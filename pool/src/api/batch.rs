@@ -70,8 +70,9 @@ fn in_turn(api: Api, calls: VecDeque<(usize, BatchCall)>) -> BoxStream<'static, 
 }
 
 async fn run(api: Api, index: usize, call: BatchCall) -> BatchItem {
-    let BatchCall { lease_id, tool, args, timeout_s, execution_id } = call;
-    let wish = Wish { tool: &tool, args, timeout: timeout_s, execution_id, output: None };
+    let BatchCall { lease_id, tool, args, timeout_s, cpu_s, execution_id } = call;
+    let wish =
+        Wish { tool: &tool, args, timeout: timeout_s, cpu: cpu_s, execution_id, output: None };
     let (result, problem) = match api.run(lease_id, wish).await {
         Ok(result) => (Some(result), None),
         Err(mut problem) => {

@@ -51,17 +51,21 @@ pub(super) async fn execute(
     headers: HeaderMap,
     Json(request): Json<ExecuteRequest>,
 ) -> Answer {
-    let ExecuteRequest { tool, args, timeout_s, execution_id } = request;
+    let ExecuteRequest { tool, args, timeout_s, cpu_s, execution_id } = request;
     if wants_lines(&headers) {
         let (sender, reader) = output();
         let run = async move {
             let output = Some(sender);
-            api.run(lease, Wish { tool: &tool, args, timeout: timeout_s, execution_id, output })
-                .await
+            api.run(
+                lease,
+                Wish { tool: &tool, args, timeout: timeout_s, cpu: cpu_s, execution_id, output },
+            )
+            .await
         };
         return Ok(lines(live(run, reader)));
     }
-    let wish = Wish { tool: &tool, args, timeout: timeout_s, execution_id, output: None };
+    let wish =
+        Wish { tool: &tool, args, timeout: timeout_s, cpu: cpu_s, execution_id, output: None };
     Ok(ok(&api.run(lease, wish).await?))
 }
 
@@ -70,6 +74,8 @@ pub(super) struct Wish<'a> {
     pub(super) tool: &'a str,
     pub(super) args: Value,
     pub(super) timeout: Option<Seconds>,
+    /// Processor time.
+    pub(super) cpu: Option<Seconds>,
     pub(super) execution_id: Option<ExecutionId>,
     /// Where what it prints goes meanwhile.
     pub(super) output: Option<OutputSender>,
@@ -84,6 +90,10 @@ impl Shared {
             limits.timeout_ms = timeout.as_millis();
         }
         self.check_timeout(limits.timeout_ms)?;
+        if let Some(cpu) = wish.cpu {
+            limits.cpu_ms_max = cpu.as_millis();
+            self.check_time(limits.cpu_ms_max, "cpu_s")?;
+        }
         let (execution_id, abandoned) = match wish.execution_id {
             Some(chosen) => (chosen, Abandoned::RunOn),
             None => (self.executions.draw()?, Abandoned::Cancel),
@@ -135,12 +145,16 @@ impl Shared {
     }
 
     pub(super) fn check_timeout(&self, timeout_ms: u64) -> Result<(), Problem> {
+        self.check_time(timeout_ms, "timeout_s")
+    }
+
+    fn check_time(&self, millis: u64, field: &str) -> Result<(), Problem> {
         let max_ms = self.settings.limits.timeout_ms_max;
-        if (1..=max_ms).contains(&timeout_ms) {
+        if (1..=max_ms).contains(&millis) {
             return Ok(());
         }
-        let detail = format!("a timeout is over 0 s and at most {} s", max_ms / 1_000);
-        Err(Problem::new(Code::Invalid, detail).at("timeout_s"))
+        let detail = format!("it is over 0 s and at most {} s", max_ms / 1_000);
+        Err(Problem::new(Code::Invalid, detail).at(field))
     }
 
     /// The container only knows that it may not run the call; the pool may know why.

@@ -20,6 +20,9 @@ pub struct SlotBatchCall {
     pub args: Value,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_s: Option<Seconds>,
+    /// Processor time of everything that runs in the slot meanwhile; absent: the server's own limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_s: Option<Seconds>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub execution_id: Option<ExecutionId>,
 }

@@ -92,6 +92,7 @@ struct Wish<'a> {
     tool: &'a str,
     args: serde_json::Value,
     timeout_s: Option<Seconds>,
+    cpu_s: Option<Seconds>,
     execution_id: Option<ExecutionId>,
 }
 
@@ -105,10 +106,10 @@ impl Wish<'_> {
         if let Some(timeout) = self.timeout_s {
             limits.timeout_ms = timeout.as_millis();
         }
-        let max_ms = server.settings.limits.timeout_ms_max;
-        if !(1..=max_ms).contains(&limits.timeout_ms) {
-            let detail = format!("a timeout is over 0 s and at most {} s", max_ms / 1_000);
-            return Err(Problem::new(Code::Invalid, detail).at("timeout_s"));
+        limits.cpu_ms_max = self.cpu_s.map_or(0, Seconds::as_millis);
+        check_time(server, limits.timeout_ms, "timeout_s")?;
+        if self.cpu_s.is_some() {
+            check_time(server, limits.cpu_ms_max, "cpu_s")?;
         }
         Ok(crate::slot::Request {
             scope,
@@ -118,4 +119,13 @@ impl Wish<'_> {
             network: Network::On,
         })
     }
+}
+
+fn check_time(server: &Server, millis: u64, field: &str) -> Result<(), Problem> {
+    let max_ms = server.settings.limits.timeout_ms_max;
+    if (1..=max_ms).contains(&millis) {
+        return Ok(());
+    }
+    let detail = format!("it is over 0 s and at most {} s", max_ms / 1_000);
+    Err(Problem::new(Code::Invalid, detail).at(field))
 }

@@ -45,8 +45,8 @@ fn begin(
     index: usize,
     call: SlotBatchCall,
 ) -> BoxFuture<'static, SlotBatchItem> {
-    let SlotBatchCall { slot, tool, args, timeout_s, execution_id } = call;
-    let wish = Wish { tool: &tool, args, timeout_s, execution_id };
+    let SlotBatchCall { slot, tool, args, timeout_s, cpu_s, execution_id } = call;
+    let wish = Wish { tool: &tool, args, timeout_s, cpu_s, execution_id };
     let begun = Call::begin(server, slot, wish, access);
     Box::pin(async move {
         let answer = match begun {

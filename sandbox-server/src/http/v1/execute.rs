@@ -28,8 +28,8 @@ pub(super) async fn execute(
     headers: HeaderMap,
     Json(request): Json<ExecuteRequest>,
 ) -> Answer {
-    let ExecuteRequest { tool, args, timeout_s, execution_id } = request;
-    let wish = Wish { tool: &tool, args, timeout_s, execution_id };
+    let ExecuteRequest { tool, args, timeout_s, cpu_s, execution_id } = request;
+    let wish = Wish { tool: &tool, args, timeout_s, cpu_s, execution_id };
     let slot = find(&server, &slot)?.index;
     let call = Call::begin(&server, slot, wish, access)?;
     if wants_lines(&headers) {

@@ -1,6 +1,6 @@
 //! Whole trees of files, in and out, as tar streams. See [`crate::files::tar`] for the rules.
 
-use super::find;
+use super::{check_time, find};
 use crate::{
     access::Access,
     files::{
@@ -49,11 +49,7 @@ fn workspace() -> String {
 impl Place {
     fn limits(&self, server: &Server) -> Result<CallLimits, Problem> {
         let timeout_ms = self.timeout_s.map_or(TIMEOUT_MS, Seconds::as_millis);
-        let max_ms = server.settings.limits.timeout_ms_max;
-        if !(1..=max_ms).contains(&timeout_ms) {
-            let detail = format!("a timeout is over 0 s and at most {} s", max_ms / 1_000);
-            return Err(Problem::new(Code::Invalid, detail).at("timeout_s"));
-        }
+        check_time(server, timeout_ms, "timeout_s")?;
         Ok(CallLimits { timeout_ms, ..CallLimits::default() })
     }
 }
