@@ -29,8 +29,6 @@ pub(crate) enum Access {
 /// Paths whose bodies name slots: their handlers ask [`Access::scope`] about each.
 const COMPARED_BY_HANDLERS: [&str; 6] =
     ["/execute", "/batch", "/v1/batch", "/artifacts/read", "/artifacts/list", "/artifacts/archive"];
-/// Below a slot's own path, what is for whoever hands slots out.
-const NOT_FOR_TOKENS: [&str; 4] = ["reset", "fork", "restore", "token"];
 
 impl Access {
     /// By which right a call of `slot` is made.
@@ -62,14 +60,15 @@ impl Access {
         if let Some(slot) = named.filter(|slot| *slot != own) {
             return self.scope(slot).map(|_| ());
         }
-        match parts.next() {
-            Some(what) if NOT_FOR_TOKENS.contains(&what) => refused(),
-            Some("snapshots" | "snapshot") if method == Method::DELETE => refused(),
-            // Paths are compared as they came: one that is written otherwise (`%65xecute`) is
-            // not known to be harmless.
-            Some(_) if named.is_some() && !path.contains('%') => Ok(()),
-            _ => refused(),
-        }
+        // Paths are compared as they came: one that is written otherwise (`%65xecute`) is not known
+        // to be harmless.
+        let known = matches!(
+            (method, parts.next()),
+            (&Method::POST, Some("execute" | "snapshot"))
+                | (&Method::GET | &Method::HEAD | &Method::PUT, Some("files"))
+                | (&Method::DELETE, Some("executions"))
+        );
+        if known && named.is_some() && !path.contains('%') { Ok(()) } else { refused() }
     }
 }
 
@@ -110,9 +109,11 @@ mod tests {
         for path in ["/execute", "/batch", "/v1/batch", "/v1/slots/slot_3/execute"] {
             assert!(permits(Method::POST, path), "{path}");
         }
-        for path in ["/v1/slots/3/execute", "/v1/slots/slot_3/files/a/b"] {
-            assert!(permits(Method::POST, path), "{path}");
-        }
+        assert!(permits(Method::POST, "/v1/slots/3/execute"));
+        assert!(permits(Method::GET, "/v1/slots/slot_3/files"));
+        assert!(permits(Method::PUT, "/v1/slots/slot_3/files"));
+        assert!(!permits(Method::POST, "/v1/slots/slot_3/files"));
+        assert!(!permits(Method::POST, "/v1/slots/slot_3/whatever-comes"));
         assert!(permits(Method::GET, "/v1/tools"));
         assert!(permits(Method::DELETE, "/v1/slots/slot_3/executions/e"));
         for path in [

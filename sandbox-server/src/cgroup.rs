@@ -122,9 +122,9 @@ impl Cgroups {
     /// Writes down where they are: who cleans up after a killed server may live in another cgroup,
     /// and so would look for them elsewhere.
     pub(crate) fn record(&self, file: &Path) -> io::Result<()> {
-        let leaf = self.subtree.as_ref().and_then(|it| it.leaf.as_deref());
         let mut text = String::new();
-        for dir in self.directories().into_iter().chain(leaf) {
+        // Not the leaf that we went into ourselves: whoever started us may be in it too.
+        for dir in self.directories() {
             text.push_str(&dir.to_string_lossy());
             text.push('\n');
         }

@@ -74,6 +74,11 @@ pub(crate) enum FileError {
 }
 
 impl FileError {
+    /// Whether it says nothing of the slot's files.
+    pub(crate) fn is_ours(&self) -> bool {
+        matches!(self, Self::Other { errno, .. } if is_ours(*errno))
+    }
+
     /// For programs.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
@@ -222,6 +227,11 @@ fn fault(path: &str, errno: Errno) -> FileError {
         Errno::NOSPC | Errno::DQUOT => FileError::Full(path),
         errno => FileError::Other { path, errno },
     }
+}
+
+/// The machine's or the server's own want, of which the slot knows nothing.
+fn is_ours(errno: Errno) -> bool {
+    matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::IO)
 }
 
 /// This thread works with the slot's ids, until dropped. Not to be held over an await, nor while

@@ -32,6 +32,8 @@ const BUFFER_BYTES_MAX: usize = 64 << 10;
 /// How long, and for how many pieces of its request, one that is refused keeps its seat.
 const REFUSED_WAIT: Duration = Duration::from_millis(500);
 const REFUSED_READS_MAX: usize = 16;
+/// At a time; others are hung up on.
+const TURNED_AWAY_MAX: usize = 32;
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Seats {
@@ -58,6 +60,7 @@ pub(crate) async fn serve(
 ) {
     let free = Arc::new(Semaphore::new(seats.connections_max));
     let connections = TaskTracker::new();
+    let turned_away = Arc::new(Semaphore::new(TURNED_AWAY_MAX));
     let mut fails = false;
     loop {
         let accepted = tokio::select! {
@@ -68,13 +71,19 @@ pub(crate) async fn serve(
             Ok((stream, seat)) => {
                 fails = false;
                 let (router, draining) = (router.clone(), draining.clone());
-                let door = door.clone();
+                let (door, turned_away) = (door.clone(), Arc::clone(&turned_away));
                 connections.spawn(async move {
                     match door.admit(&stream).await {
                         Ok(()) => connection(stream, router, seats.head_wait, draining).await,
-                        Err(refused) => turn_away(stream, refused).await,
+                        Err(refused) => {
+                            // Who is not let in keeps nobody's seat; and is told so if there is
+                            // time for it.
+                            drop(seat);
+                            if let Ok(_place) = turned_away.try_acquire() {
+                                turn_away(stream, refused).await;
+                            }
+                        }
                     }
-                    drop(seat);
                 });
             }
             Err(error) if is_the_clients(&error) => {}

@@ -93,11 +93,13 @@ pub struct Options {
     #[arg(long, default_value_t = SlotLimits::default().file_bytes_max, value_name = "BYTES")]
     pub file_bytes_max: u64,
 
-    /// Size of a slot's /tmp and of its /dev/shm, in bytes; 0: no limit.
+    /// Size of a slot's /tmp and of its /dev/shm, in bytes; 0: no limit. Elsewhere than on
+    /// `namespaces` they are directories, and count as disk.
     #[arg(long, default_value_t = SlotLimits::default().tmp_bytes_max, value_name = "BYTES")]
     pub tmp_bytes_max: u64,
 
-    /// Processor time of a call that does not say itself, in thousandths of a second; 0: no limit.
+    /// Processor time of a call that does not ask for its own, in thousandths of a second; 0: no
+    /// limit.
     #[arg(long, default_value_t = Limits::default().cpu_ms_max, value_name = "MS")]
     pub cpu_ms_max: u64,
 

@@ -125,6 +125,11 @@ impl Outcome {
                 let reason = std::io::Error::from_raw_os_error(errno);
                 (Ended::Exited, format!("Command cannot begin in its directory: {reason}"))
             }
+            End::NoExec(errno) => {
+                outcome.exit_code = Some(if errno == libc::ENOENT { 127 } else { 126 });
+                let reason = std::io::Error::from_raw_os_error(errno);
+                (Ended::Exited, format!("The slot's shell cannot be run: {reason}"))
+            }
             // The caller turns these into problems before they come here.
             End::NoShell | End::NoBash | End::HasNetwork => {
                 (Ended::Lost, "There is no shell for it".to_owned())
@@ -159,6 +164,10 @@ impl Outcome {
             Err(FileError::Cancelled) => {
                 let error = FileError::Cancelled.to_string();
                 return Self::cut_short(Ended::Cancelled, cancelled_by, &error, network);
+            }
+            Err(error) if error.is_ours() => {
+                let error = format!("The server failed: {error}");
+                return Self::cut_short(Ended::Lost, CausedBy::Infra, &error, network);
             }
             Err(error) => {
                 let data = Some(json!({ "reason": error.reason() }));

@@ -29,7 +29,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::{
-        Arc, OnceLock,
+        Arc, Once, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -110,6 +110,7 @@ pub(crate) struct Ground {
     pub(crate) cgroups: Arc<Cgroups>,
     uids: Option<Arc<UidRange>>,
     settings: Settings,
+    removed: Once,
     _lock: File,
 }
 
@@ -159,6 +160,7 @@ impl Ground {
             cgroups: Arc::new(cgroups),
             uids: uids.map(Arc::new),
             settings: settings.clone(),
+            removed: Once::new(),
             _lock: lock,
         })
     }
@@ -265,9 +267,12 @@ impl Ground {
 
     /// Removes everything that was made for slots.
     pub(crate) fn remove(&self) {
-        self.zygote.end();
-        self.cgroups.remove();
-        remove_files(&self.settings.data_dir);
+        // What bears these names later is somebody else's.
+        self.removed.call_once(|| {
+            self.zygote.end();
+            self.cgroups.remove();
+            remove_files(&self.settings.data_dir);
+        });
     }
 }
 

@@ -208,7 +208,10 @@ impl Slot {
             gate.shut(fence, CausedBy::Client, &self.limits);
             fence
         };
-        self.empty(fence).await
+        // Seen through, also when the client hangs up.
+        let slot = Arc::clone(self);
+        let emptied = tokio::spawn(async move { slot.empty(fence).await });
+        emptied.await.unwrap_or_else(|_panic_or_end| Err("the server is shutting down".to_owned()))
     }
 
     /// Empties a slot that was shut for `epoch`, or is new.
@@ -225,8 +228,8 @@ impl Slot {
         let renewed = works.renew().await;
         let mut gate = self.gate();
         match renewed {
-            // A later reset is waiting for its turn: the slot is its to open.
-            Ok(_) if gate.fence != epoch => Ok(()),
+            // A later reset is waiting for its turn: the slot is its to open. Or nobody's any more.
+            Ok(_) if gate.fence != epoch || gate.closed => Ok(()),
             Ok(switch) => {
                 gate.phase = Phase::Clean;
                 gate.used = false;

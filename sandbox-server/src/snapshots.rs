@@ -251,7 +251,9 @@ impl Receiving {
     /// It gets its name only when it is what it is said to be.
     pub(crate) fn keep_as(self, id: SnapshotId) -> Result<Snapshot, SnapshotError> {
         let max = self.draft.tar_bytes_max();
-        let mut hashed = Hashed::new(decoder(self.draft.reopen()?)?);
+        // However far what it holds would go on.
+        let held = io::Read::take(decoder(self.draft.reopen()?)?, max.saturating_add(1));
+        let mut hashed = Hashed::new(held);
         let mut entries = 0;
         let mut archive = ::tar::Archive::new(&mut hashed);
         for entry in archive.entries()?.raw(true) {

@@ -134,7 +134,11 @@ fn bury(top: &OwnedFd, name: &CStr, next: &AtomicU64) -> rustix::io::Result<()> 
     if unlink_unless_dir(top, name)? {
         return Ok(());
     }
-    let dir = open_dir(top, name)?;
+    let dir = match open_dir(top, name) {
+        // Somebody else has been at it.
+        Err(Errno::NOENT) => return Ok(()),
+        other => other?,
+    };
     loop {
         let inner = names(&dir)?;
         if inner.is_empty() {
@@ -147,7 +151,10 @@ fn bury(top: &OwnedFd, name: &CStr, next: &AtomicU64) -> rustix::io::Result<()> 
             }
         }
     }
-    unlinkat(top, name, AtFlags::REMOVEDIR)
+    match unlinkat(top, name, AtFlags::REMOVEDIR) {
+        Err(Errno::NOENT) => Ok(()),
+        other => other,
+    }
 }
 
 /// `false`: it is a directory.

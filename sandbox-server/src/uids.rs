@@ -5,9 +5,9 @@
 use crate::isolate::Identity;
 use rustix::fs::{FlockOperation, flock};
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions},
     io,
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::Path,
     sync::OnceLock,
 };
@@ -95,7 +95,8 @@ fn locks() -> io::Result<&'static Path> {
 
 /// Everybody may make directories in /dev/shm: one that is there must be root's.
 fn own_dir(dir: &'static Path) -> io::Result<&'static Path> {
-    fs::create_dir_all(dir)?;
+    // Whatever our umask is.
+    DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
     for dir in dir.ancestors().take(2) {
         let meta = fs::symlink_metadata(dir)?;
         if !meta.is_dir() || meta.uid() != 0 || meta.mode() & 0o022 != 0 {

@@ -107,6 +107,7 @@ impl From<Stream> for OutputStream {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that have nothing to do with one another")]
 pub(crate) struct Done {
     pub(crate) seq: u64,
     pub(crate) end: End,
@@ -118,6 +119,9 @@ pub(crate) struct Done {
     pub(crate) max_rss_bytes: u64,
     /// As many processes as the slot may have were there when the command ended.
     pub(crate) processes_full: bool,
+    /// Something of a call that was killed was still there when it began: forks that were refused
+    /// may have been that call's.
+    pub(crate) disturbed: bool,
     pub(crate) seen: Seen,
     /// Nothing of the slot runs any more.
     pub(crate) quiet: bool,
@@ -170,6 +174,8 @@ pub(crate) enum End {
     NotStarted(i32),
     /// It cannot begin in the directory that it was to, with this errno.
     NoDirectory(i32),
+    /// The slot has made its own shell one that cannot be run, with this errno.
+    NoExec(i32),
     NoShell,
     /// There is a shell, but none that can be kept.
     NoBash,

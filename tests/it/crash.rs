@@ -106,18 +106,14 @@ async fn the_death_of_a_container_revokes_its_leases_with_the_reason() {
     for number in 0..4 {
         leases.push(pool.acquire(&format!("t{number}")).await);
     }
-    let running = json!({ "tool": "bash", "args": { "command": "sleep 600" }, "timeout_s": 600 });
+    let running = json!({ "tool": "bash", "args": { "command": "touch begun; sleep 600" }, "timeout_s": 600 });
     let request = pool.http.post(format!("{}/v1/leases/{}/execute", pool.url, leases[0]));
     let running = tokio::spawn(request.json(&running).send());
     pool.note();
     let containers = pool.containers();
     assert_eq!(containers.len(), 1, "{containers:?}");
     let pid = containers[0].1;
-    until("the call runs", PATIENCE, async || {
-        let (_, status) = pool.get("/v1/status").await;
-        (status["profiles"]["default"]["slots"]["leased"] == 4).then_some(())
-    })
-    .await;
+    until("the call runs", PATIENCE, async || file_named(dir.path(), "begun")).await;
 
     traces::signal(pid, rustix::process::Signal::KILL);
 

@@ -11,11 +11,16 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
+    time::Duration,
 };
+use tokio::time::{Instant, sleep};
 
 /// Processes beyond the limit, while a call is made in a slot that is full: its shell, and what it
 /// needs to put an end to others.
 const PROCESSES_SPARE: u32 = 16;
+/// How long processes that are gone may be counted.
+const UNCOUNTED_MAX: Duration = Duration::from_secs(2);
+const UNCOUNTED_TICK: Duration = Duration::from_millis(2);
 /// More than any of the files has that are read for what they count.
 const COUNTER_BYTES_MAX: usize = 4_096;
 
@@ -86,12 +91,14 @@ impl SlotCgroup {
         self.cpu_time.is_some()
     }
 
-    /// What this process forks later will be in it too.
-    pub(crate) fn add(&self, pid: i32) -> io::Result<()> {
-        for dir in &self.dirs {
-            write_existing(&dir.join("cgroup.procs"), &pid.to_string())?;
+    /// Puts a process into it; what that forks later will be in it too. Blocks: on version 1 the
+    /// first write waits for all processors, which takes milliseconds on an idle machine.
+    pub(crate) fn placing(&self) -> impl FnOnce(i32) -> io::Result<()> + Send + 'static {
+        let dirs = self.dirs.clone();
+        move |pid| {
+            let place = |dir: &PathBuf| write_existing(&dir.join("cgroup.procs"), &pid.to_string());
+            dirs.iter().try_for_each(place)
         }
-        Ok(())
     }
 
     /// Whether the kernel says what of the slot runs.
@@ -123,6 +130,17 @@ impl SlotCgroup {
 
     pub(crate) fn cpu_us(&mut self) -> Option<u64> {
         self.cpu_time.as_mut()?.usage_us()
+    }
+
+    /// Before a call in a slot where nothing runs: processes that are gone are counted a moment
+    /// longer, and would refuse the call's own.
+    pub(crate) async fn until_uncounted(&self) {
+        let Some(pids) = &self.pids else { return };
+        let until = Instant::now() + UNCOUNTED_MAX;
+        // The init is one.
+        while pids.current() > 1 && Instant::now() < until {
+            sleep(UNCOUNTED_TICK).await;
+        }
     }
 
     /// Before each call: the peak is the call's own, and a slot that is full can be entered.
@@ -209,13 +227,15 @@ impl Pids {
         write_existing(&self.dir.join("pids.max"), &text)
     }
 
+    fn current(&self) -> u32 {
+        read_again(&self.current).ok().and_then(|it| it.trim().parse().ok()).unwrap_or(0)
+    }
+
     fn make_room(&mut self) {
         if self.max == 0 {
             return;
         }
-        let current = read_again(&self.current);
-        let current: u32 = current.ok().and_then(|it| it.trim().parse().ok()).unwrap_or(0);
-        let roomy = current > self.max;
+        let roomy = self.current() > self.max;
         if roomy != self.roomy && self.set(if roomy { PROCESSES_SPARE } else { 0 }).is_ok() {
             self.roomy = roomy;
         }
@@ -323,7 +343,7 @@ mod tests {
         assert_eq!(read("memory.swap.max"), "0");
         assert_eq!(read("pids.max"), "8");
         assert_eq!(read("cpu.max"), "25000 100000");
-        slot.add(77).unwrap();
+        slot.placing()(77).unwrap();
         assert_eq!(read("cgroup.procs"), "77");
         assert_eq!(slot.processes(), [77]);
         let counters = Counters {

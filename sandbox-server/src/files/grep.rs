@@ -7,7 +7,7 @@
 mod found;
 
 use super::{
-    FileError, Told, Until, Workspace, fault,
+    FileError, Told, Until, Workspace, fault, is_ours,
     list::{LOOKED_AT_MAX, Pattern},
     read::Source,
     walk::{Kind, Reach, walk},
@@ -23,12 +23,12 @@ const MATCHES: u64 = 1_000;
 const MATCHES_MAX: u64 = 10_000;
 const CONTEXT_LINES_MAX: u8 = 20;
 /// A file with a longer line is searched as far as that line.
-const LINE_BYTES_MAX: usize = 1 << 20;
+const LINE_BYTES_MAX: usize = 64 << 10;
 /// Of each file.
 const SEARCHED_BYTES_MAX: u64 = 256 << 20;
 const PATTERN_BYTES_MAX: usize = 10_000;
 /// Of a compiled pattern.
-const REGEX_BYTES_MAX: usize = 10 << 20;
+const REGEX_BYTES_MAX: usize = 1 << 20;
 
 pub(super) fn grep(
     workspace: &Workspace,
@@ -65,8 +65,8 @@ pub(super) fn grep(
         match walk.open() {
             Ok(Some((file, _))) => search.file(&file, &[&*prefix, walk.path()].concat())?,
             Ok(None) | Err(Errno::NOENT) => {}
-            Err(Errno::ACCESS | Errno::PERM) => walk.unreadable += 1,
-            Err(errno) => return Err(fault(path, errno)),
+            Err(errno) if is_ours(errno) => return Err(fault(path, errno)),
+            Err(_) => walk.unreadable += 1,
         }
         if search.found.is_full() {
             break;

@@ -5,7 +5,7 @@
 //! and descriptors, and says so when it has not seen everything.
 
 use super::{
-    FileError, Until, Workspace, fault,
+    FileError, Until, Workspace, fault, is_ours,
     path::{is_kernels, open_strictly},
 };
 use rustix::{
@@ -248,6 +248,7 @@ impl<'a> Walk<'a> {
         match opened.map_err(Halt::Kernel).and_then(|dir| self.push(dir)) {
             // Gone, or something else by now.
             Ok(()) | Err(Halt::Kernel(Errno::NOENT | Errno::NOTDIR | Errno::LOOP)) => {}
+            Err(Halt::Kernel(errno)) if is_ours(errno) => return Err(fault(".", errno)),
             Err(Halt::Kernel(_)) => self.unreadable += 1,
             Err(Halt::Ours(error)) => return Err(error),
         }

@@ -4,7 +4,7 @@
 use super::Victims;
 use crate::{
     egress,
-    isolate::{Birth, Identity, PATH, Step, WallError, pty, seccomp, sys},
+    isolate::{Birth, Identity, PATH, RootKind, Step, WallError, pty, seccomp, sys},
     wire::End,
 };
 use rustix::{
@@ -42,6 +42,8 @@ pub(super) struct Walls {
     network: Network,
     stack: Vec<u128>,
     victims: Option<Victims>,
+    /// In a root that is the whole image the slot can change its shell.
+    owns_shell: bool,
 }
 
 /// What to start, and with what.
@@ -88,6 +90,7 @@ impl Walls {
             no_network: seccomp::no_network().step("compile a seccomp filter")?,
             stack: vec![0; STACK_BYTES / size_of::<u128>()],
             victims: None,
+            owns_shell: birth.root != RootKind::Minimal,
         })
     }
 
@@ -138,6 +141,7 @@ impl Walls {
             more: launch.more,
             on_terminal: launch.on_terminal,
             cpu_ms_max: launch.cpu_ms_max,
+            owns_shell: self.owns_shell,
             identity: self.identity,
             limits: &raw const self.limits,
             ruleset: self.ruleset.as_ref(),
@@ -198,6 +202,7 @@ struct Plan<'a> {
     more: &'a [(RawFd, RawFd)],
     on_terminal: bool,
     cpu_ms_max: u64,
+    owns_shell: bool,
     identity: Option<Identity>,
     limits: *const SlotLimits,
     ruleset: Option<&'a OwnedFd>,
@@ -230,9 +235,10 @@ fn become_command(plan: &Plan<'_>) -> End {
     if let Err(error) = prepare(plan) {
         return not_started(&error);
     }
-    if let Some(cwd) = plan.cwd {
+    // The workspace is the slot's, who may have closed it.
+    for dir in [Some(plan.workspace), plan.cwd].into_iter().flatten() {
         // SAFETY: a C string that the parent keeps alive.
-        if unsafe { libc::chdir(cwd) } < 0 {
+        if unsafe { libc::chdir(dir) } < 0 {
             return End::NoDirectory(
                 io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO),
             );
@@ -243,10 +249,27 @@ fn become_command(plan: &Plan<'_>) -> End {
     }
     // SAFETY: null-terminated arrays of C strings that the parent keeps alive.
     unsafe { libc::execve(plan.shell, plan.argv, plan.envp) };
-    not_started(&io::Error::last_os_error())
+    match io::Error::last_os_error().raw_os_error() {
+        Some(errno) if plan.owns_shell && is_of_a_file(errno) => End::NoExec(errno),
+        errno => End::NotStarted(errno.unwrap_or(libc::EIO)),
+    }
 }
 
-/// Descriptors, the user, limits, the workspace, signals.
+/// Whether the file that was to be run is the reason that it was not.
+fn is_of_a_file(errno: i32) -> bool {
+    matches!(
+        errno,
+        libc::ENOENT
+            | libc::EACCES
+            | libc::ENOEXEC
+            | libc::ELOOP
+            | libc::ENOTDIR
+            | libc::ETXTBSY
+            | libc::ELIBBAD
+    )
+}
+
+/// Descriptors, the user, limits, signals.
 fn prepare(plan: &Plan<'_>) -> io::Result<()> {
     let stdio = (0..).zip(plan.stdio).map(|(to, from)| (from, to));
     // SAFETY: plain system calls on values that the parent keeps alive; signal dispositions and
@@ -265,9 +288,6 @@ fn prepare(plan: &Plan<'_>) -> io::Result<()> {
             sys::set_ids(identity.uid, identity.uid, identity.uid, identity.uid)?;
         }
         set_limits(&*plan.limits, plan.cpu_ms_max);
-        if libc::chdir(plan.workspace) < 0 {
-            return Err(io::Error::last_os_error());
-        }
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());

@@ -168,6 +168,7 @@ impl Looper<'_> {
                 let left = running.deadline().saturating_sub(now());
                 Some(watched.map_or(left, |it| it.min(left)))
             }
+            None if self.unsettled => Some(TICK),
             None => watched,
         }
     }
@@ -193,6 +194,8 @@ impl Looper<'_> {
         while let Some(order) = self.decoder.next_message::<ToInit>().map_err(io::Error::other)? {
             match order {
                 ToInit::Run(run) => self.run(*run)?,
+                // It has ended meanwhile: what else there is in the slot is not meant.
+                ToInit::Cancel | ToInit::Over(_) if self.running.is_none() => {}
                 ToInit::Cancel => self.kill(End::Cancelled),
                 ToInit::Over(end) => self.kill(end),
                 ToInit::Spawn(spawn) => self.spawn(&spawn)?,
@@ -204,22 +207,30 @@ impl Looper<'_> {
 
     fn run(&mut self, run: Run) -> io::Result<()> {
         let (seq, network) = (run.seq, run.network);
-        if std::mem::take(&mut self.unsettled) {
-            // What is left of a call that was killed must not fill the slot for the next one.
-            self.kill_until_gone();
-        }
+        let disturbed = self.settle();
         self.watch.begin(&run.limits);
         match self.begin(run) {
             Ok(running) => {
                 self.sessions.is_new(running.pid);
-                self.running = Some(running);
+                self.running = Some(Running { disturbed, ..running });
                 self.tell_carried()
             }
             Err(end) => self.tell(Done::refused(seq, end, network)),
         }
     }
 
+    /// What is left of a call that was killed must not be there for what comes next. Whether there
+    /// was anything.
+    fn settle(&mut self) -> bool {
+        let unsettled = std::mem::take(&mut self.unsettled);
+        if unsettled {
+            self.kill_until_gone();
+        }
+        unsettled
+    }
+
     fn spawn(&mut self, spawn: &Spawn) -> io::Result<()> {
+        self.settle();
         let passed = std::mem::take(&mut self.passed);
         let spawned = if self.outbox.is_empty() {
             self.sessions.spawn(&mut self.walls, self.birth, spawn, passed)
@@ -353,7 +364,7 @@ impl Looper<'_> {
     }
 
     fn finish_if_over(&mut self) -> io::Result<()> {
-        let Some(running) = &self.running else { return Ok(()) };
+        let Some(running) = &self.running else { return self.kill_the_rest() };
         match (&running.exited, running.killed) {
             (Some(_), None) => match self.watch.check_at_end() {
                 None => self.finish(),
@@ -373,6 +384,16 @@ impl Looper<'_> {
             }
             (None, None) => Ok(()),
         }
+    }
+
+    /// Of a call that was answered before all of it was gone.
+    fn kill_the_rest(&mut self) -> io::Result<()> {
+        if self.unsettled {
+            tree::kill(self.birth);
+            self.reap()?;
+            self.unsettled = !no_children_left();
+        }
+        Ok(())
     }
 
     fn finish(&mut self) -> io::Result<()> {
@@ -397,7 +418,7 @@ impl Looper<'_> {
         // A cgroup counts what was refused, exactly.
         let max = if self.birth.pids_cgroup { 0 } else { self.birth.limits.processes_max as usize };
         // The command itself has left the count by now, and threads that it had with it.
-        let gone = (max / 32).max(4);
+        let gone = (max / 32).max(4).min(max.saturating_sub(1));
         if !failed || max == 0 {
             return false;
         }

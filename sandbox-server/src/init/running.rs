@@ -26,6 +26,8 @@ pub(super) struct Running {
     pub(super) kept: Option<Awaited>,
     /// Why everything was killed, and since when.
     pub(super) killed: Option<(End, Duration)>,
+    /// Something of a call that was killed was still there when it began.
+    pub(super) disturbed: bool,
     pub(super) exited: Option<sys::Reaped>,
 }
 
@@ -70,6 +72,7 @@ impl Running {
             system_us: usage.map_or(0, |it| time_us(it.ru_stime)).saturating_sub(before.system_us),
             max_rss_bytes: usage.map_or(0, |it| it.ru_maxrss.unsigned_abs() * 1_024),
             processes_full,
+            disturbed: self.disturbed,
             seen,
             quiet: no_children_left(),
             shell_ended,
@@ -90,6 +93,7 @@ impl Done {
             system_us: 0,
             max_rss_bytes: 0,
             processes_full: false,
+            disturbed: false,
             seen: Seen::default(),
             quiet: false,
             shell_ended: false,

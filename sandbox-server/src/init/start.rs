@@ -44,7 +44,7 @@ impl Looper<'_> {
         let nul = || End::NotStarted(libc::EINVAL);
         let env = environment_of(&run.args.env).ok_or_else(nul)?;
         let cwd = run.args.cwd.as_deref().map(CString::new).transpose().map_err(|_| nul())?;
-        self.with_descriptors(|it| {
+        self.with_room(|it| {
             let (stdout, stdout_end) = output_pipe()?;
             let (stderr, stderr_end) = output_pipe()?;
             let stdin = run.args.stdin.as_deref().filter(|it| !it.is_empty());
@@ -73,6 +73,7 @@ impl Looper<'_> {
                 streamed: run.streamed,
                 kept: None,
                 killed: None,
+                disturbed: false,
                 exited: None,
             })
         })
@@ -107,6 +108,7 @@ impl Looper<'_> {
             streamed: run.streamed,
             kept: Some(awaited),
             killed: None,
+            disturbed: false,
             exited: None,
         };
         running.stdout.capture.push(&printed_stdout);
@@ -123,8 +125,7 @@ impl Looper<'_> {
             // A job of it has made it unusable, or has just ended it.
             self.end_kept();
         }
-        let mut kept =
-            self.with_descriptors(|it| Kept::start(&mut it.walls, run.network, &run.limits))?;
+        let mut kept = self.with_room(|it| Kept::start(&mut it.walls, run.network, &run.limits))?;
         let given = kept.give(command);
         self.kept = Some(kept);
         given.map_err(|error| {
@@ -180,7 +181,7 @@ impl Looper<'_> {
 
     /// Pipes that background processes hold may take all descriptors there are: the oldest go. And
     /// processes that are gone are counted by the kernel a moment longer.
-    fn with_descriptors<T>(
+    fn with_room<T>(
         &mut self,
         mut start: impl FnMut(&mut Self) -> Result<T, End>,
     ) -> Result<T, End> {
@@ -188,8 +189,9 @@ impl Looper<'_> {
         loop {
             match start(self) {
                 Err(End::NotStarted(libc::EMFILE)) if self.abandoned.pop_front().is_some() => {}
+                // A cgroup counts each time that it is tried; there the server has waited.
                 Err(End::NotStarted(libc::EAGAIN))
-                    if super::no_children_left() && now() < until =>
+                    if !self.birth.pids_cgroup && super::no_children_left() && now() < until =>
                 {
                     let tick = rustix::event::Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
                     let _ = rustix::event::poll(&mut [], Some(&tick));

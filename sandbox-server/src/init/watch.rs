@@ -128,6 +128,8 @@ impl<'a> Watch<'a> {
     /// What was seen of the call that ends now.
     pub(super) fn seen(&mut self, failed: bool) -> Seen {
         let used = self.cpu.used(self.birth);
+        // Its limit was the call's.
+        self.cpu.end();
         let full = if failed { self.full() } else { None };
         Seen {
             user_us: used.user_us,

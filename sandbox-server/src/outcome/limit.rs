@@ -125,7 +125,8 @@ fn limit_met(facts: &Facts, limits: &CallLimits) -> Option<Limit> {
     };
     let exited = matches!(facts.end, End::Exited(_));
     let killed = [libc::SIGXCPU, libc::SIGKILL].iter().any(|it| status == SIGNALED + it);
-    let no_more_cpu = limits.cpu_ms_max > 0 && facts.cpu_us >= limits.cpu_ms_max * 1_000;
+    let no_more_cpu =
+        limits.cpu_ms_max > 0 && facts.cpu_us >= limits.cpu_ms_max.saturating_mul(1_000);
     let refused = facts.pressure.pids_hits.map_or(facts.processes_full, |hits| hits > 0);
     if facts.pressure.oom_kills > 0 {
         Some(Limit::Memory)
@@ -144,12 +145,22 @@ fn limit_met(facts: &Facts, limits: &CallLimits) -> Option<Limit> {
     }
 }
 
+/// The two ways of counting differ by less, if they count the same.
+const COUNT_SLACK_US: u64 = 20_000;
+
 /// The kernel's count of processor time is whole; what ended is known to the microsecond. What is
 /// in the one and not in the other is divided as the kernel says that all of it was.
 pub(super) fn merge_cpu(usage: &mut Usage, seen: &Seen, pressure: &Pressure) {
     usage.user_us = usage.user_us.max(seen.user_us);
     usage.system_us = usage.system_us.max(seen.system_us);
-    let known = usage.user_us.saturating_add(usage.system_us);
+    let mut known = usage.user_us.saturating_add(usage.system_us);
+    if let Some(counted) = pressure.cpu_us.filter(|it| known > it.saturating_add(COUNT_SLACK_US)) {
+        // What ended during the call has lived before it, too.
+        let part = u128::from(usage.user_us) * u128::from(counted) / u128::from(known);
+        usage.user_us = u64::try_from(part).unwrap_or(counted);
+        usage.system_us = counted - usage.user_us;
+        known = counted;
+    }
     let counted = pressure.cpu_us.unwrap_or(0).saturating_sub(seen.own_us);
     let rest = counted.saturating_sub(known);
     let split = u128::from(pressure.user_us) + u128::from(pressure.system_us);

@@ -10,7 +10,9 @@ use crate::{
     stop::Stop,
     wire::{Done, End, Shell},
 };
-use slotmux_protocol::{BashArgs, BashStatefulArgs, CallLimits, Code, Ended, Network, Problem};
+use slotmux_protocol::{
+    BashArgs, BashStatefulArgs, CallLimits, CausedBy, Code, Ended, Network, Problem,
+};
 use std::io;
 
 /// What the kernel takes as one string of an environment, without its end.
@@ -64,18 +66,33 @@ impl Works {
         let Some(init) = self.init.as_mut().filter(|_| !self.lost) else {
             return Err(Problem::new(Code::SlotBroken, "the slot has no processes"));
         };
-        self.quiet = false;
+        let was_quiet = std::mem::replace(&mut self.quiet, false);
+        if was_quiet {
+            self.cgroup.until_uncounted().await;
+        }
         let Terms { limits, network, output } = terms;
         let meter = Meter::start(&mut self.cgroup);
         let cwd = args.cwd.clone().unwrap_or_default();
         let order = Order { args, shell, limits, network };
         let over = cpu_time_over(&mut self.cgroup, limits.cpu_ms_max);
         let done = init.run(order, output, stop.token(), over).await;
-        let pressure = meter.read(&mut self.cgroup);
+        let mut pressure = meter.read(&mut self.cgroup);
         match done {
             Ok(done) => {
                 self.quiet = done.quiet;
                 refused(&done)?;
+                if done.disturbed {
+                    pressure.pids_hits = None;
+                }
+                if was_quiet && done.end == End::NotStarted(libc::EAGAIN) {
+                    let text = "Command could not be started: the machine has no more processes";
+                    return Ok(Outcome::cut_short(
+                        Ended::Lost,
+                        CausedBy::Infra,
+                        text,
+                        done.network,
+                    ));
+                }
                 let text = told_of(&done, &cwd);
                 let (by, network) = (stop.by(), done.network);
                 let mut outcome = Outcome::of_command(done, pressure, &limits, by, network);
@@ -107,8 +124,13 @@ fn told_of(done: &Done, cwd: &str) -> Option<String> {
     let how = match done.end {
         End::NoDirectory(errno) => {
             let reason = io::Error::from_raw_os_error(errno);
-            let shown: String = cwd.chars().take(SHOWN_CHARS_MAX).collect();
-            return Some(format!("Command cannot begin in the directory {shown:?}: {reason}"));
+            let place = match cwd {
+                "" => "workspace".to_owned(),
+                cwd => {
+                    format!("directory {:?}", cwd.chars().take(SHOWN_CHARS_MAX).collect::<String>())
+                }
+            };
+            return Some(format!("Command cannot begin in the {place}: {reason}"));
         }
         End::Exited(code) if done.shell_ended => format!("exit code {code}"),
         End::Signaled(signal) if done.shell_ended => format!("signal {signal}"),

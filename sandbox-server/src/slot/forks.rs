@@ -40,8 +40,7 @@ impl Works {
         make_dir(&tmp, 0o700, self.birth.identity).map_err(RenewError::Empty)?;
         // A directory that an overlay has worked in is not taken by another.
         let mut works = vec![(self.birth.work(), !self.base.workspace.is_empty())];
-        let on_disk = self.birth.root == RootKind::Image(ImageUpper::Disk);
-        works.push((self.birth.image().join("work"), on_disk));
+        works.push((self.birth.image().join("work"), self.seals_image()));
         for (work, _) in works.iter().filter(|(_, used)| *used) {
             self.trash.take(work).map_err(RenewError::Empty)?;
             make_dir(work, 0o700, None).map_err(RenewError::Empty)?;
@@ -56,24 +55,29 @@ impl Works {
         layers: &Layers,
         stop: &CancellationToken,
     ) -> Result<Base, RenewError> {
+        // It could be copied only with all of the image.
+        if self.seals_image() && self.base.image.is_full() {
+            return Err(RenewError::TooDeep);
+        }
         self.end().await?;
-        let image = self.seal_image(layers)?;
         let workspace = if self.base.workspace.is_full() {
             self.flatten(layers, stop).await.map_err(RenewError::Seal)?
         } else {
             let upper = self.birth.workspace();
             self.seal_upper(&self.base.workspace, &upper, layers).map_err(RenewError::Seal)?
         };
+        // Last: nothing that takes long, or room, comes after it is taken away.
+        let image = self.seal_image(layers)?;
         Ok(Base { workspace, image })
     }
 
+    fn seals_image(&self) -> bool {
+        self.birth.root == RootKind::Image(ImageUpper::Disk)
+    }
+
     fn seal_image(&self, layers: &Layers) -> Result<Chain, RenewError> {
-        if self.birth.root != RootKind::Image(ImageUpper::Disk) {
+        if !self.seals_image() {
             return Ok(Chain::default());
-        }
-        // It could be copied only with all of the image.
-        if self.base.image.is_full() {
-            return Err(RenewError::TooDeep);
         }
         let upper = self.birth.image().join("upper");
         self.seal_upper(&self.base.image, &upper, layers).map_err(RenewError::Seal)

@@ -41,9 +41,8 @@ impl Meter {
 /// Returns when the slot has used more than `max_ms` from now on; never, where that is not limited
 /// or not counted.
 pub(super) async fn cpu_time_over(cgroup: &mut SlotCgroup, max_ms: u64) -> End {
-    let Some(begun) = cgroup.cpu_us().filter(|_| max_ms > 0) else {
-        return std::future::pending().await;
-    };
+    let begun = if max_ms > 0 { cgroup.cpu_us() } else { None };
+    let Some(begun) = begun else { return std::future::pending().await };
     let processors = std::thread::available_parallelism().map_or(1, |it| it.get() as u64);
     loop {
         let used = cgroup.cpu_us().unwrap_or(begun).saturating_sub(begun);

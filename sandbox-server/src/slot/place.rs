@@ -107,7 +107,6 @@ impl Place {
         let stopped = self.stop.clone();
         let works = tokio::select! {
             biased;
-            works = turn.come() => works,
             () = stopped.token().cancelled() => {
                 let outcome = Outcome::cut_short(
                     Ended::Cancelled,
@@ -117,6 +116,7 @@ impl Place {
                 );
                 return self.leave(Ok(Arc::new(outcome)));
             }
+            works = turn.come() => works,
         };
         let answer = self.run_in(works).await;
         self.leave(answer)
@@ -133,7 +133,7 @@ impl Place {
         let outcome = works.call(tool, *limits, *network, output, &self.stop).await;
         if works.is_broken() {
             let switch = self.slot.gate().kill.clone();
-            if let Some(switch) = switch.filter(|_| !self.stop.is_stopped()) {
+            if let Some(switch) = switch {
                 self.slot.gate().lose(&switch, self.slot.index, &self.slot.news);
             }
         }
@@ -145,7 +145,9 @@ impl Place {
         let mut gate = self.slot.gate();
         gate.queued -= 1;
         if gate.round == self.round {
-            gate.executing = None;
+            if gate.executing == self.request.execution_id {
+                gate.executing = None;
+            }
             if let Some(id) = &self.request.execution_id {
                 gate.executions.end(id, &answer);
             }

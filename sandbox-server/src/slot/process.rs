@@ -20,14 +20,16 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, Interest, unix::AsyncFd},
     net::UnixStream,
     sync::mpsc,
+    task::{JoinHandle, spawn_blocking},
     time::{Instant, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
 /// Putting up all walls takes a few milliseconds; this long means that it hangs.
 const READY_PATIENCE: Duration = Duration::from_secs(10);
-/// Beyond a call's own time: the init kills for 2 s at most, then answers.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
+/// Beyond a call's own time: the init kills for 2 s at most, and may have to look for what fills
+/// the disk before and after.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(20);
 const EXIT_PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
@@ -125,19 +127,23 @@ pub(crate) struct InitProcess {
     pub(super) views: Vec<OwnedFd>,
     /// A listening socket inside, where the slot's network is an allow-list.
     pub(super) way_out: Option<OwnedFd>,
+    /// It is put into its cgroups meanwhile. Nothing is started before it is there, and it is not
+    /// reaped either: its number must not come to mean somebody else.
+    placing: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl InitProcess {
-    /// `adopt` is called with the init's process id before any command can run.
+    /// `place` is called with the init's process id, on a thread that may block. If it fails the
+    /// init is killed.
     pub(crate) async fn start(
         zygote: &Arc<Zygote>,
         birth: Birth,
-        adopt: impl FnOnce(i32) -> io::Result<()>,
+        place: impl FnOnce(i32) -> io::Result<()> + Send + 'static,
     ) -> Result<Self, InitError> {
         let zygote = Arc::clone(zygote);
         let (rung, network) = (birth.rung, birth.network);
         let owner = birth.identity.map(|it| it.uid);
-        let born = tokio::task::spawn_blocking(move || zygote.bear(&birth)).await;
+        let born = spawn_blocking(move || zygote.bear(&birth)).await;
         let born = born.map_err(|panic| lost("was not born", io::Error::other(panic)))?;
         let Newborn { pid, pidfd, socket } =
             born.map_err(|it| InitError::Wall { step: it.step, source: it.source })?;
@@ -153,8 +159,12 @@ impl InitProcess {
             reaped: false,
             views: Vec::new(),
             way_out: None,
+            placing: None,
         };
-        adopt(pid.as_raw_nonzero().get()).map_err(|error| lost("fits no cgroup", error))?;
+        let switch = init.kill_switch();
+        init.placing = Some(spawn_blocking(move || {
+            place(pid.as_raw_nonzero().get()).inspect_err(|_| switch.kill())
+        }));
         let first = timeout(READY_PATIENCE, init.receive_first()).await;
         match first.map_err(|_| InitError::Silent { doing: "put up its walls" })?? {
             FromInit::Ready => {}
@@ -186,6 +196,13 @@ impl InitProcess {
         self.seq
     }
 
+    async fn placed(&mut self) -> Result<(), InitError> {
+        let Some(placing) = &mut self.placing else { return Ok(()) };
+        let placed = placing.await.unwrap_or_else(|panic| Err(io::Error::other(panic)));
+        self.placing = None;
+        placed.map_err(|error| lost("fits no cgroup", error))
+    }
+
     /// Runs a command to its end; `stop` ends it early, and so does what is `over` a limit.
     pub(crate) async fn run(
         &mut self,
@@ -198,6 +215,7 @@ impl InitProcess {
         let seq = self.next_seq();
         let streamed = output.is_some();
         let run = Run { seq, args, shell, limits, network, streamed };
+        self.placed().await?;
         let began = Instant::now();
         self.send(&ToInit::Run(Box::new(run))).await?;
         let until = began + Duration::from_millis(limits.timeout_ms);
@@ -237,6 +255,7 @@ impl InitProcess {
         handed: Vec<OwnedFd>,
     ) -> Result<(Option<End>, Option<OwnedFd>), InitError> {
         let wanted = spawn.id;
+        self.placed().await?;
         self.send_with(&ToInit::Spawn(Box::new(spawn)), handed).await?;
         let answer = async {
             let mut passed = Vec::new();
@@ -311,6 +330,8 @@ impl InitProcess {
         exited
             .map_err(|_| InitError::Silent { doing: "die" })?
             .map_err(|error| lost("cannot be waited for", error))?;
+        // Where to it was put is of no matter any more.
+        let _ = self.placed().await;
         let _ = self.reap();
         Ok(())
     }
@@ -324,6 +345,7 @@ impl InitProcess {
         exited
             .map_err(|_| InitError::Silent { doing: "end" })?
             .map_err(|error| lost("cannot be waited for", error))?;
+        let _ = self.placed().await;
         Ok(self.reap() == Some(0))
     }
 
@@ -346,9 +368,13 @@ impl Drop for InitProcess {
         }
         self.kill_switch().kill();
         let pidfd = Arc::clone(&self.pidfd);
+        let placing = self.placing.take();
         // A zombie until somebody waits for it.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
+                if let Some(placing) = placing {
+                    let _ = placing.await;
+                }
                 if exited(&pidfd).await.is_ok() {
                     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
                     let _ = waitid(WaitId::PidFd(pidfd.as_fd()), options);

@@ -29,6 +29,7 @@ impl Slot {
         let (seat, stop) = {
             let mut gate = self.gate();
             gate.admit(scope)?;
+            gate.used |= !matches!(scope, Scope::Lease(_));
             if gate.queued >= self.limits.queued_calls_max {
                 return Err(queue_full(gate.queued));
             }

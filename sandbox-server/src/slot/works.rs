@@ -150,8 +150,8 @@ impl Works {
     }
 
     async fn start(&mut self) -> Result<KillSwitch, RenewError> {
-        let cgroup = &self.cgroup;
-        let mut init = InitProcess::start(&self.zygote, self.birth.clone(), |pid| cgroup.add(pid))
+        let placing = self.cgroup.placing();
+        let mut init = InitProcess::start(&self.zygote, self.birth.clone(), placing)
             .await
             .map_err(RenewError::Start)?;
         let switch = init.kill_switch();
@@ -170,11 +170,15 @@ impl Works {
         self.terminals = Terminals::default();
         self.way_out = None;
         if let Some(init) = self.init.take() {
+            // Until its end is known: we may fail here, or be dropped.
+            let lost_before = std::mem::replace(&mut self.lost, true);
             if namespaces {
                 // The kernel reaps a pid namespace before its init: gone is gone.
                 init.end().await.map_err(RenewError::End)?;
+                self.lost = lost_before;
             } else {
-                self.lost |= !init.end_by_itself().await.map_err(RenewError::End)?;
+                let in_order = init.end_by_itself().await.map_err(RenewError::End)?;
+                self.lost = lost_before || !in_order;
             }
         }
         let hunted = self.lost && !namespaces;

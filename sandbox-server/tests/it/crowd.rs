@@ -47,12 +47,12 @@ async fn half_sent_requests_hold_others_up_for_no_longer_than_heads_are_waited_f
 async fn half_sent_requests_within_the_limit_hold_nobody_up() {
     let server = Server::start(&ANY);
     let _halves = join_all((0..500).map(|_| half(&server))).await;
-    let health = timeout(Duration::from_secs(5), server.get("/health")).await;
+    let health = timeout(LIMIT, server.get("/health")).await;
     assert_eq!(health.expect("health is answered")["status"], "ok");
     assert_eq!(server.output(0, "echo works").await, "works");
 }
 
-/// Every answer within a second, until `others` are done or some time is over.
+/// Nobody is held up, until `others` are done or some time is over.
 async fn answers_meanwhile(server: &Server, others: impl Future<Output = ()>) {
     let watched = async {
         let end = Instant::now() + Duration::from_secs(3);
@@ -60,7 +60,7 @@ async fn answers_meanwhile(server: &Server, others: impl Future<Output = ()>) {
             let begun = Instant::now();
             server.get("/health").await;
             let took = begun.elapsed();
-            assert!(took < Duration::from_secs(1), "/health took {took:?}");
+            assert!(took < LIMIT, "/health took {took:?}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };

@@ -103,20 +103,22 @@ async fn the_servers_directory_is_covered_where_it_lies_in_the_image() {
     fs::hard_link(env!("CARGO_BIN_EXE_slotmux-sandbox-server"), &server)
         .or_else(|_| fs::copy(env!("CARGO_BIN_EXE_slotmux-sandbox-server"), &server).map(drop))
         .unwrap();
-    let setup = Setup { args: &IMAGE, ..Setup::default() };
+    let setup = Setup { args: &IMAGE, slots: 3, ..Setup::default() };
     let server = Server::start_in(home, &NAMESPACES_AS_ROOT, setup);
     let server = server.unwrap_or_else(|failed| panic!("{failed:?}"));
     let data = server.data_dir();
-    server.output(1, "touch own").await;
+    server.output(2, "touch own").await;
     let inside = data.display();
     let look = format!("ls -A {inside}; touch {inside}/x; ls -A {inside}/slots");
     let seen = server.bash(0, &format!("({look}) 2> /dev/null; exit 0")).await;
     assert_eq!(seen.output, "");
-    let moved = format!("mv {inside} {inside}-moved || mv $(dirname {inside}) /var/moved");
-    server.bash(0, &format!("({moved}) 2> /dev/null")).await;
-    let found =
-        server.output(0, "find / -xdev -name own -o -name .cgroups 2> /dev/null; true").await;
-    assert_eq!(found, "");
+    let (above, left) = (server.dir.path().display(), "log\nready\nserver");
+    assert_eq!(server.output(0, &format!("mv {above} /var/moved; ls /var/moved")).await, left);
+    let find = "find / -xdev -name own -o -name .cgroups 2> /dev/null; true";
+    assert_eq!(server.output(0, find).await, "");
+    // There the same tree is put together anew.
+    server.fork(0, &[1]).await;
+    assert_eq!(server.output(1, &format!("ls /var/moved; {find}")).await, left);
 }
 
 #[tokio::test]

@@ -75,6 +75,10 @@ async fn memory_that_files_take_is_the_policys_oom_and_goes_with_a_reset(rung: &
 async fn a_fork_bomb_leaves_others_their_processes(rung: &'static Rung) {
     let setup = Setup { args: &["--processes-max", "64"], ..Setup::default() };
     let server = Server::with(rung, setup);
+    if server.get("/health").await["limits_by"]["processes"] == "nothing" {
+        println!("not here: nothing holds the processes of root on this rung");
+        return;
+    }
     let bomb = async {
         let result = server.bash_within(0, "bomb() { bomb | bomb & }; bomb; sleep 100", 1.0).await;
         assert!(!result.success, "{result:?}");

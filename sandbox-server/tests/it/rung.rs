@@ -50,6 +50,13 @@ impl Rung {
         if self.user == User::Root && !rustix::process::geteuid().is_root() {
             return Err("needs root".to_owned());
         }
+        let own_user = !rustix::process::geteuid().is_root();
+        if own_user && self.isolation == Some("landlock") && !crate::host::scopes_abstract_sockets()
+        {
+            return Err(
+                "this kernel's Landlock keeps no signals from the user of the tests".to_owned()
+            );
+        }
         match Server::try_start(self, Setup { slots: 1, ..Setup::default() }) {
             Ok(_) => Ok(()),
             Err(Failed { log }) if log.contains("no isolation of at least") => Err(log),

@@ -112,6 +112,10 @@ impl Server {
             .stderr(File::create(dir.path().join("log")).unwrap())
             .args(setup.args)
             .envs(setup.env.iter().copied());
+        // Should the tests be killed, it does not outlive them for long.
+        if !setup.args.contains(&"--lifetime-s") {
+            command.args(["--lifetime-s", "900"]);
+        }
         if let Some(isolation) = rung.isolation {
             command.args(["--isolation", isolation]);
         }

@@ -212,6 +212,7 @@ async fn a_command_that_breaks_its_shell_never_outlives_its_time(rung: &'static 
         }
         // At the latest when its time is over, the shell is another one.
         call["args"] = json!({ "command": "echo works", "restart": true });
+        call["timeout"] = 20.0.into();
         let third = server.call(call).await;
         assert_eq!((third.success, &*third.output), (true, "works"), "{command}: {third:?}");
     }

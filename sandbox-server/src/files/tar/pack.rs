@@ -5,15 +5,17 @@ use super::{
     header::{BLOCK_BYTES, Raw, build},
 };
 use crate::files::{
-    FileError, Until, Workspace,
+    FileError, Until, Workspace, fault, is_ours,
     read::Source,
     size_of_file,
     walk::{Kind, Reach, Walk, walk},
 };
-use rustix::{fd::OwnedFd, fs::Stat};
+use rustix::{fd::OwnedFd, fs::Stat, io::Errno};
 use std::io::Write;
 
 const CHUNK_BYTES: usize = 64 << 10;
+/// The longest that the kernel takes, but for the NUL.
+const PATH_BYTES_MAX: usize = 4_095;
 const MODE_BITS: u32 = 0o777;
 
 /// What came of it.
@@ -58,6 +60,11 @@ struct Packing<'a, W> {
     chunk: Vec<u8>,
 }
 
+/// What is missing for a reason of ours would pass for something that never was.
+fn told(walk: &Walk<'_>, errno: Errno) -> FileError {
+    fault(&String::from_utf8_lossy(walk.path()), errno)
+}
+
 impl<W: Write> Packing<'_, W> {
     fn tree(&mut self, mut walk: Walk<'_>) -> Result<(), FileError> {
         while let Some(kind) = walk.next()? {
@@ -67,6 +74,7 @@ impl<W: Write> Packing<'_, W> {
                         self.file(walk.path(), &file, &stat)?;
                         true
                     }
+                    Err(errno) if is_ours(errno) => return Err(told(&walk, errno)),
                     Ok(None) | Err(_) => false,
                 },
                 Kind::Directory => match walk.stat() {
@@ -75,6 +83,7 @@ impl<W: Write> Packing<'_, W> {
                         self.header(b'5', &path, Vec::new(), &stat, 0)?;
                         true
                     }
+                    Err(errno) if is_ours(errno) => return Err(told(&walk, errno)),
                     Err(_) => false,
                 },
                 Kind::Symlink => match (walk.stat(), walk.link()) {
@@ -109,6 +118,11 @@ impl<W: Write> Packing<'_, W> {
         stat: &Stat,
         size: u64,
     ) -> Result<(), FileError> {
+        if path.len() > PATH_BYTES_MAX {
+            // The kernel itself would not make it again.
+            let max = PATH_BYTES_MAX as u64;
+            return Err(FileError::OverLimit { what: "Path too long", max, unit: "bytes" });
+        }
         let raw = Raw {
             kind,
             path: path.to_vec(),

@@ -46,6 +46,10 @@ impl CpuWatch {
         self.own_before = own_time();
     }
 
+    pub(super) fn end(&mut self) {
+        self.max_us = 0;
+    }
+
     pub(super) fn note_exit(&mut self, usage: &libc::rusage) {
         self.reaped.user_us += time_us(usage.ru_utime);
         self.reaped.system_us += time_us(usage.ru_stime);

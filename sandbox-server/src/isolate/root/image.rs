@@ -2,7 +2,7 @@
 //! goes with the slot.
 //!
 //! Invariant: of what is mounted in the container nothing is seen but the image itself; and the
-//! server's own directory, where it lies in the image, is covered.
+//! server's own directory, where it lies in the image, is not there.
 
 use super::{
     devices, mount_proc,
@@ -10,10 +10,13 @@ use super::{
     pivot, show, sized, tmpfs, workspace,
 };
 use crate::isolate::{Birth, ImageUpper, Lower, Step, WallError};
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount_change, unmount};
+use rustix::{
+    fs::{CWD, FileType, Mode, makedev, mknodat},
+    mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount_change, unmount},
+};
 use std::{
     fs, io,
-    os::unix::fs::{DirBuilderExt as _, chown},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown},
     path::{Path, PathBuf},
 };
 
@@ -42,13 +45,40 @@ pub(super) fn enter(birth: &Birth, upper: ImageUpper) -> Result<(), WallError> {
     }
     write_names(&root, &names, birth).step("write the names of hosts")?;
     private_dirs(&root, birth)?;
-    cover(&root, birth)?;
+    plain(&root, Path::new("workspace")).step("make the workspace's place")?;
     workspace(&stage.join("workspace"), &root, birth)?;
     for path in &birth.exposed {
+        plain(&root, path.strip_prefix("/").unwrap_or(path)).step("make a system directory")?;
         show(&root, path)?;
     }
     mount_proc(&root)?;
     pivot(&root, false)
+}
+
+/// Makes `inside` a directory that is reached through directories only. A slot may have made the
+/// tree, and must not lead us out of it; nothing of it runs meanwhile.
+fn plain(root: &Path, inside: &Path) -> io::Result<()> {
+    let mut so_far = root.to_owned();
+    for part in inside.components() {
+        so_far.push(part);
+        match fs::symlink_metadata(&so_far) {
+            Ok(it) if it.is_dir() => continue,
+            Ok(_) => fs::remove_file(&so_far)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        fs::create_dir(&so_far)?;
+    }
+    Ok(())
+}
+
+/// Whether all of it is there, and nothing on the way is a link.
+fn is_plain(root: &Path, inside: &Path) -> bool {
+    let mut so_far = root.to_owned();
+    inside.components().all(|part| {
+        so_far.push(part);
+        fs::symlink_metadata(&so_far).is_ok_and(|it| it.is_dir())
+    })
 }
 
 fn stack(birth: &Birth, upper: ImageUpper, stage: &Path) -> Result<Stack, WallError> {
@@ -78,23 +108,47 @@ fn shown_as(birth: &Birth) -> Option<u32> {
 /// Layers may lie in the image itself, and the kernel lets none of the directories of an overlay
 /// lie in another. It does not know when the other is seen through an overlay of its own.
 fn lowers(birth: &Birth, stage: &Path) -> Result<Vec<Lower>, WallError> {
-    let image = Lower { dir: PathBuf::from("/"), uid: 0 };
-    if birth.image_layers.is_empty() {
-        return Ok(vec![image]);
-    }
-    let (nothing, seen) = (stage.join("nothing"), stage.join("image"));
-    for dir in [&nothing, &seen] {
-        fs::create_dir(dir).step("make a place for the image")?;
-    }
     let uid = shown_as(birth).unwrap_or(0);
+    let cover = stage.join("cover");
+    fs::create_dir(&cover).step("make a place for what covers")?;
+    for path in &birth.hidden {
+        let inside = path.strip_prefix("/").unwrap_or(path);
+        hide(&cover, inside, birth).step("cover the server's directory")?;
+    }
+    let image = vec![Lower { dir: cover, uid }, Lower { dir: PathBuf::from("/"), uid: 0 }];
+    if birth.image_layers.is_empty() {
+        return Ok(image);
+    }
+    let seen = stage.join("image");
+    fs::create_dir(&seen).step("make a place for the image")?;
     let stack = Stack {
-        lowers: vec![image, Lower { dir: nothing, uid }],
+        lowers: image,
         shown_as: shown_as(birth),
         changes: None,
         unprivileged: birth.identity.is_none(),
     };
     stack.mount(&stage.join("layers-of-image"), &seen).step("show the image")?;
     Ok(birth.image_layers.iter().cloned().chain([Lower { dir: seen, uid }]).collect())
+}
+
+/// Has a layer say that `inside` is not there. A mount over it would not do: the slot may rename
+/// what it is in, and have it restored under that name.
+fn hide(cover: &Path, inside: &Path, birth: &Birth) -> io::Result<()> {
+    let mut so_far = PathBuf::new();
+    for part in inside.parent().iter().flat_map(|it| it.components()) {
+        so_far.push(part);
+        let covering = cover.join(&so_far);
+        fs::create_dir(&covering)?;
+        // What it is seen as is what this layer has.
+        let image = fs::symlink_metadata(Path::new("/").join(&so_far))?;
+        fs::set_permissions(&covering, image.permissions())?;
+        if let Some(identity) = birth.identity {
+            let shown = |id| if id == 0 { identity.uid } else { 0 };
+            chown(&covering, Some(shown(image.uid())), Some(shown(image.gid())))?;
+        }
+    }
+    let whiteout = makedev(0, 0);
+    Ok(mknodat(CWD, cover.join(inside), FileType::CharacterDevice, Mode::empty(), whiteout)?)
 }
 
 /// Makes the two directories of an overlay in `home`; the upper one is to be the slot's `/`.
@@ -110,7 +164,7 @@ pub(crate) fn make_upper(home: &Path, birth: &Birth) -> io::Result<()> {
 
 fn private_dirs(root: &Path, birth: &Birth) -> Result<(), WallError> {
     for name in PRIVATE {
-        fs::create_dir_all(root.join(name)).step("make a directory of the root")?;
+        plain(root, Path::new(name)).step("make a directory of the root")?;
     }
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
     tmpfs(&root.join("tmp"), &sized(birth.limits.tmp_bytes_max), flags).step("mount /tmp")?;
@@ -121,22 +175,6 @@ fn private_dirs(root: &Path, birth: &Birth) -> Result<(), WallError> {
     }
     tmpfs(&root.join("sys"), COVER_OPTIONS, flags | MountFlags::RDONLY).step("cover /sys")?;
     devices(root, birth.limits.tmp_bytes_max)
-}
-
-/// Also where only the image's own copy of it would be seen.
-fn cover(root: &Path, birth: &Birth) -> Result<(), WallError> {
-    for path in &birth.hidden {
-        let inside = path.strip_prefix("/").unwrap_or(path);
-        let covered = PRIVATE.iter().any(|it| inside.starts_with(it));
-        let place = root.join(inside);
-        if covered || !fs::symlink_metadata(&place).is_ok_and(|it| it.is_dir()) {
-            continue;
-        }
-        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-        tmpfs(&place, COVER_OPTIONS, flags | MountFlags::RDONLY)
-            .step("cover the server's directory")?;
-    }
-    Ok(())
 }
 
 fn read_names() -> Vec<(&'static str, Vec<u8>)> {
@@ -152,6 +190,10 @@ fn read_names() -> Vec<(&'static str, Vec<u8>)> {
 fn write_names(root: &Path, names: &[(&str, Vec<u8>)], birth: &Birth) -> io::Result<()> {
     for (name, content) in names {
         let inside = root.join(name);
+        if !is_plain(root, Path::new(name).parent().unwrap_or(Path::new(""))) {
+            // The slot has its own idea of where such files are.
+            continue;
+        }
         let plain = fs::symlink_metadata(&inside).is_ok_and(|it| it.is_file());
         if plain && fs::read(&inside).is_ok_and(|it| it == *content) {
             continue;

@@ -80,7 +80,7 @@ async fn the_share_of_processors_is_kept(rung: &'static Rung) {
     for mode in modes(rung) {
         let server = server_with(rung, mode, &["--cpu-millis-max", "200"]);
         if server.get("/health").await["limits_by"]["cpu"] == "nothing" {
-            println!("skipped: there is no cgroup that divides processors");
+            println!("not here: there is no cgroup that divides processors");
             continue;
         }
         let command = "(while :; do :; done) & while [ $SECONDS -lt 3 ]; do :; done; kill %1";

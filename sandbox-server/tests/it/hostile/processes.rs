@@ -43,8 +43,8 @@ pub(super) const ACTIONS: &[Action] = &[
     )
     .within(0.5)
     .ends(&["timeout"]),
-    Action::probe("children that become their parent's siblings", "siblings", ""),
-    Action::probe("a process that takes the orphans to itself", "subreaper", ""),
+    Action::probe("children that become their parent's siblings", "siblings", "{mark}"),
+    Action::probe("a process that takes the orphans to itself", "subreaper", "{mark}"),
     Action::probe("a crowd of processes that are never waited for", "zombies", "100"),
     Action::probe("another user's or group's identity", "identities", ""),
     Action::probe("its own init, traced and written to", "own_init", ""),

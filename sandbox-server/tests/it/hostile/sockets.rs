@@ -26,7 +26,7 @@ pub(super) const ACTIONS: &[Action] = &[
          done 2>/dev/null; echo TRIED",
     ),
     Action::probe("takes the server's port", "port_taken", "{port}"),
-    Action::probe("takes every seat of the server", "seats_taken", "{port}"),
+    Action::probe("takes every seat of the server", "seats_taken", "{port} {mark}"),
     Action::bash(
         "listens, and the neighbour comes",
         "{probe listen_udp {mark}} > log 2>&1 & until [ -s port ]; do sleep 0.01; done; cat port",

@@ -24,8 +24,8 @@ pub(super) fn make(name: &str, args: &[&str]) -> Option<Vec<String>> {
         "port_taken" => port_taken(args),
         "queues" => queues(args[0]),
         "seats_taken" => seats_taken(args),
-        "siblings" => siblings(),
-        "subreaper" => subreaper(),
+        "siblings" => siblings(args[0]),
+        "subreaper" => subreaper(args[0]),
         "typing" => typing(),
         "zombies" => zombies(args),
         _ => return None,
@@ -170,11 +170,11 @@ fn own_init() -> Vec<String> {
     faults
 }
 
-/// Locked or not, it is counted: what is asked for is over the limit.
+/// Memory that is never given back. Locked or not, it counts; that the slot is none the worse for
+/// it afterwards is looked at from outside.
 fn locked_memory() -> Vec<String> {
     // SAFETY: takes numbers.
-    let all = unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) };
-    let _ = (all, io::Error::last_os_error());
+    unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) };
     let size = 128 << 20;
     // SAFETY: a fresh mapping that nobody else knows; only locked, and not read.
     unsafe {
@@ -196,7 +196,7 @@ fn locked_memory() -> Vec<String> {
 }
 
 /// Children that are not its own but its parent's, in a session of their own.
-fn siblings() -> Vec<String> {
+fn siblings(mark: &str) -> Vec<String> {
     for _ in 0..3 {
         let flags = libc::CLONE_PARENT;
         // SAFETY: without CLONE_VM the child has its own copy of all memory, and only execs.
@@ -204,22 +204,22 @@ fn siblings() -> Vec<String> {
         if pid == 0 {
             // SAFETY: takes nothing.
             unsafe { libc::setsid() };
-            linger();
+            linger(mark);
         }
     }
     Vec::new()
 }
 
-/// Becomes what the machine is searched for: `cat` that waits on a pipe which never ends.
-fn linger() -> ! {
+/// Becomes what the machine is searched for.
+fn linger(mark: &str) -> ! {
     use std::os::unix::process::CommandExt as _;
-    let error = Command::new("/bin/sleep").arg("3000").exec();
+    let error = Command::new("/bin/sleep").arg(format!("3000.{mark}")).exec();
     // SAFETY: always sound.
     unsafe { libc::_exit(error.raw_os_error().unwrap_or(1)) }
 }
 
 /// A daemon that says it is the init of its descendants, and starts some that leave it.
-fn subreaper() -> Vec<String> {
+fn subreaper(mark: &str) -> Vec<String> {
     // SAFETY: takes numbers; the child has one thread and goes on in this function.
     unsafe {
         libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
@@ -231,11 +231,11 @@ fn subreaper() -> Vec<String> {
                 if libc::fork() == 0 {
                     libc::setsid();
                     if libc::fork() == 0 {
-                        linger();
+                        linger(mark);
                     }
                     libc::_exit(0);
                 }
-                linger();
+                linger(mark);
             }
         }
     }
@@ -352,7 +352,7 @@ fn seats_taken(args: &[&str]) -> Vec<String> {
                     break;
                 }
             }
-            linger();
+            linger(args[1]);
         }
     }
     Vec::new()
