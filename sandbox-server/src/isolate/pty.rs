@@ -22,18 +22,28 @@ pub(crate) fn open(ptmx: &CStr, owner: Option<u32>, rows: u16, cols: u16) -> io:
     let unlocked: libc::c_int = 0;
     // SAFETY: reads one number, which outlives the call.
     check(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, &raw const unlocked) })?;
-    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
-    // Not by its name: that may lead elsewhere, or nowhere.
-    // SAFETY: takes a number; the descriptor that it returns is new.
-    let slave = check(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, flags) })?;
-    // SAFETY: as above.
-    let slave = unsafe { OwnedFd::from_raw_fd(slave) };
+    let slave = slave(&master)?;
     if let Some(owner) = owner {
         rustix::fs::fchown(&slave, Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner)))?;
     }
     let pair = Pair { master, slave };
     resize(rustix::fd::AsFd::as_fd(&pair.master), rows, cols)?;
     Ok(pair)
+}
+
+/// Opens the other side.
+fn slave(master: &OwnedFd) -> io::Result<OwnedFd> {
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // Not by its name: that may lead elsewhere, or nowhere.
+    // SAFETY: takes a number; the descriptor that it returns is new.
+    let slave = check(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, flags) })?;
+    // SAFETY: as above.
+    Ok(unsafe { OwnedFd::from_raw_fd(slave) })
+}
+
+/// Bytes that were typed, could be read by a program, and were not.
+pub(crate) fn unread_bytes(master: &OwnedFd) -> io::Result<u64> {
+    Ok(rustix::io::ioctl_fionread(slave(master)?)?)
 }
 
 pub(crate) fn resize(terminal: BorrowedFd<'_>, rows: u16, cols: u16) -> io::Result<()> {

@@ -112,6 +112,11 @@ impl Terminal {
         self.master.async_io(Interest::WRITABLE, write).await
     }
 
+    /// Whether something was typed that waits to be read.
+    pub(crate) fn has_unread(&self) -> io::Result<bool> {
+        Ok(pty::unread_bytes(self.master.get_ref())? > 0)
+    }
+
     /// Whether the process that the session was started with reads what is typed, and not one
     /// that it has started.
     pub(crate) fn is_leader_in_foreground(&self) -> io::Result<bool> {

@@ -25,6 +25,9 @@ use tokio_util::sync::CancellationToken;
 const FOREGROUND_TICK: Duration = Duration::from_millis(5);
 /// How long a shell may take to show its first prompt before the call goes on without it.
 const FIRST_PROMPT_PATIENCE: Duration = Duration::from_secs(2);
+/// How long nothing is to be printed before a key that is a signal, and how long that may take.
+const QUIET: Duration = Duration::from_millis(5);
+const QUIET_PATIENCE: Duration = Duration::from_millis(50);
 const KILL_PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
@@ -71,6 +74,11 @@ pub(super) struct Start {
     pub(super) command: Option<String>,
     pub(super) size: Size,
     pub(super) network: Network,
+}
+
+/// C-c, C-z and C-\, as long as nobody gives that meaning to others.
+fn is_signal(key: u8) -> bool {
+    matches!(key, 0x03 | 0x1a | 0x1c)
 }
 
 impl Session {
@@ -120,14 +128,39 @@ impl Session {
     pub(super) async fn type_in(&self, bytes: &[u8], bounds: &Bounds) -> Result<(), TypeError> {
         self.state().typed(bytes);
         let mut typed = 0;
-        while typed < bytes.len() {
-            let write = bounds.within(self.shared.terminal.write(&bytes[typed..])).await;
-            match write.map_err(|cut| TypeError::Cut { cut, typed })? {
-                Ok(written) => typed += written,
-                Err(source) => return Err(TypeError::Closed(source)),
+        for keys in bytes.chunk_by(|_, next| !is_signal(*next)) {
+            if keys.first().is_some_and(|it| is_signal(*it)) {
+                let quiet = bounds.within(self.until_quiet()).await;
+                quiet.map_err(|cut| TypeError::Cut { cut, typed })?;
+            }
+            let end = typed + keys.len();
+            while typed < end {
+                let write = bounds.within(self.shared.terminal.write(&bytes[typed..end])).await;
+                match write.map_err(|cut| TypeError::Cut { cut, typed })? {
+                    Ok(written) => typed += written,
+                    Err(source) => return Err(TypeError::Closed(source)),
+                }
             }
         }
         Ok(())
+    }
+
+    /// Waits until what was typed is read and nothing is printed any more, if that is soon.
+    ///
+    /// A readline that is told of a signal between two keys, while it shows the first, minds it
+    /// only when the next one is there: after what it was sent to interrupt.
+    async fn until_quiet(&self) {
+        let until = Instant::now() + QUIET_PATIENCE;
+        let mut changes = self.shared.changes();
+        while Instant::now() < until {
+            changes.mark_unchanged();
+            match timeout(QUIET, changes.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_ended)) => return,
+                Err(_elapsed) if self.shared.terminal.has_unread().unwrap_or(false) => {}
+                Err(_elapsed) => return,
+            }
+        }
     }
 
     /// Comes back when it is done and the shortest time is over, or when the longest time is.

@@ -197,8 +197,10 @@ async fn control_c_ends_what_runs_and_the_shell_stays(rung: &'static Rung) {
         server.told(0, json!({"action": "send_keys", "keys": "C-c", "wait": true})).await;
     assert_eq!((&data["done"], &data["exit_code"]), (&json!(true), &json!(130)));
     until("it is gone", || marked(&mark).is_empty()).await;
+    server.told(0, json!({"action": "send_keys", "keys": "half"})).await;
+    server.until_shown(0, "half").await;
     let (_, data) =
-        server.told(0, json!({"action": "send_keys", "keys": ["half", "C-c"], "wait": true})).await;
+        server.told(0, json!({"action": "send_keys", "keys": "C-c", "wait": true})).await;
     assert_eq!(data["done"], true);
     let (printed, _) = server.line(0, "echo still here").await;
     assert!(printed.contains("\r\nstill here\r\n"), "{printed:?}");
