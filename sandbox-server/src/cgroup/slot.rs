@@ -15,9 +15,12 @@ use std::{
 };
 use tokio::time::{Instant, sleep};
 
-/// Processes beyond the limit, while a call is made in a slot that is full: its shell, and what it
+/// Processes beyond those that there are, for a call in a slot that is full: its shell, and what it
 /// needs to put an end to others.
 const PROCESSES_SPARE: u32 = 16;
+/// What fills the slot takes the spare, too, if it is faster than the call. It gets no more than
+/// this beyond the limit.
+const PROCESSES_SPARE_MAX: u32 = 256;
 /// How long processes that are gone may be counted.
 const UNCOUNTED_MAX: Duration = Duration::from_secs(2);
 const UNCOUNTED_TICK: Duration = Duration::from_millis(2);
@@ -153,6 +156,12 @@ impl SlotCgroup {
         }
     }
 
+    /// After a call that could not begin, since the slot is full: `false` if it has been given all
+    /// the room there is.
+    pub(crate) fn make_more_room(&mut self) -> bool {
+        self.pids.as_mut().is_some_and(Pids::make_more_room)
+    }
+
     pub(crate) fn memory_peak_bytes(&mut self) -> Option<u64> {
         let file = self.memory.as_mut()?.peak.as_mut()?;
         read_again(file).ok()?.trim().parse().ok()
@@ -201,30 +210,32 @@ struct Pids {
     max: u32,
     events: File,
     current: File,
-    /// Whether the spare is given at the moment.
-    roomy: bool,
+    /// What is given beyond the limit at the moment.
+    spare: u32,
 }
 
 impl Pids {
     fn limit(dir: &Path, max: u32) -> io::Result<Self> {
-        let pids = Self {
+        let mut pids = Self {
             dir: dir.to_owned(),
             max,
             events: File::open(dir.join("pids.events"))?,
             current: File::open(dir.join("pids.current"))?,
-            roomy: false,
+            spare: 0,
         };
         pids.set(0)?;
         Ok(pids)
     }
 
     /// One more for the init, which is in it too.
-    fn set(&self, spare: u32) -> io::Result<()> {
+    fn set(&mut self, spare: u32) -> io::Result<()> {
         let text = match self.max {
             0 => "max".to_owned(),
             max => max.saturating_add(1 + spare).to_string(),
         };
-        write_existing(&self.dir.join("pids.max"), &text)
+        write_existing(&self.dir.join("pids.max"), &text)?;
+        self.spare = spare;
+        Ok(())
     }
 
     fn current(&self) -> u32 {
@@ -235,10 +246,19 @@ impl Pids {
         if self.max == 0 {
             return;
         }
-        let roomy = self.current() > self.max;
-        if roomy != self.roomy && self.set(if roomy { PROCESSES_SPARE } else { 0 }).is_ok() {
-            self.roomy = roomy;
+        let spare = match self.current().checked_sub(self.max) {
+            None | Some(0) => 0,
+            Some(over) => (over + PROCESSES_SPARE).min(PROCESSES_SPARE_MAX),
+        };
+        if spare != self.spare {
+            // The call is told if there is no room.
+            let _ = self.set(spare);
         }
+    }
+
+    fn make_more_room(&mut self) -> bool {
+        let more = self.spare.max(PROCESSES_SPARE).saturating_mul(2).min(PROCESSES_SPARE_MAX);
+        self.max > 0 && more > self.spare && self.set(more).is_ok()
     }
 }
 

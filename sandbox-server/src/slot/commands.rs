@@ -74,8 +74,16 @@ impl Works {
         let meter = Meter::start(&mut self.cgroup);
         let cwd = args.cwd.clone().unwrap_or_default();
         let order = Order { args, shell, limits, network };
+        let again = (!was_quiet).then(|| (order.clone(), output.clone()));
         let over = cpu_time_over(&mut self.cgroup, limits.cpu_ms_max);
-        let done = init.run(order, output, stop.token(), over).await;
+        let mut done = init.run(order, output, stop.token(), over).await;
+        while let Some((order, output)) = &again
+            && matches!(&done, Ok(Done { end: End::NotStarted(libc::EAGAIN), .. }))
+            && self.cgroup.make_more_room()
+        {
+            let over = cpu_time_over(&mut self.cgroup, limits.cpu_ms_max);
+            done = init.run(order.clone(), output.clone(), stop.token(), over).await;
+        }
         let mut pressure = meter.read(&mut self.cgroup);
         match done {
             Ok(done) => {

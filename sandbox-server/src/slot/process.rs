@@ -45,7 +45,7 @@ pub(crate) enum InitError {
 }
 
 /// What a slot-init is to run.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Order {
     pub(crate) args: BashArgs,
     pub(crate) shell: Shell,
