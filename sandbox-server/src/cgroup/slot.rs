@@ -135,24 +135,15 @@ impl SlotCgroup {
         self.cpu_time.as_mut()?.usage_us()
     }
 
-    /// Before a call in a slot where nothing runs: processes that are gone are counted a moment
-    /// longer, and would refuse the call's own.
-    pub(crate) async fn until_uncounted(&self) {
-        let Some(pids) = &self.pids else { return };
-        let until = Instant::now() + UNCOUNTED_MAX;
-        // The init is one.
-        while pids.current() > 1 && Instant::now() < until {
-            sleep(UNCOUNTED_TICK).await;
-        }
-    }
-
-    /// Before each call: the peak is the call's own, and a slot that is full can be entered.
-    pub(crate) fn prepare_for_call(&mut self) {
+    /// Before a call, so that it can begin, and the peak is its own.
+    pub(crate) async fn prepare_for_call(&mut self, quiet: bool) {
         if let Some(memory) = &mut self.memory {
             memory.reset_peak();
         }
-        if let Some(pids) = &mut self.pids {
-            pids.make_room();
+        match &mut self.pids {
+            Some(pids) if quiet => pids.until_uncounted().await,
+            Some(pids) => pids.make_room(pids.current()),
+            None => {}
         }
     }
 
@@ -242,11 +233,25 @@ impl Pids {
         read_again(&self.current).ok().and_then(|it| it.trim().parse().ok()).unwrap_or(0)
     }
 
-    fn make_room(&mut self) {
+    /// In a slot where nothing runs: processes that are gone are counted a moment longer, and would
+    /// refuse the call's own.
+    async fn until_uncounted(&mut self) {
+        let until = Instant::now() + UNCOUNTED_MAX;
+        let mut current = self.current();
+        // The init is one.
+        while current > 1 && Instant::now() < until {
+            sleep(UNCOUNTED_TICK).await;
+            current = self.current();
+        }
+        self.make_room(current);
+    }
+
+    /// A slot that is full can be entered.
+    fn make_room(&mut self, current: u32) {
         if self.max == 0 {
             return;
         }
-        let spare = match self.current().checked_sub(self.max) {
+        let spare = match current.checked_sub(self.max) {
             None | Some(0) => 0,
             Some(over) => (over + PROCESSES_SPARE).min(PROCESSES_SPARE_MAX),
         };
@@ -392,15 +397,20 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_full_slot_gets_some_room_for_the_next_call_and_loses_it_again() {
+    #[tokio::test]
+    async fn a_full_slot_gets_some_room_for_the_next_call_and_loses_it_again() {
         let (dir, slot) = v2_slot(&SlotLimits { processes_max: 100, ..SlotLimits::default() });
         let mut slot = slot.unwrap();
-        for (current, max) in [("100", "101"), ("101", "117"), ("110", "117"), ("9", "101")] {
+        let written = || fs::read_to_string(dir.path().join("0/pids.max")).unwrap();
+        for (current, max) in [("100", "101"), ("101", "118"), ("110", "127"), ("9", "101")] {
             fs::write(dir.path().join("0/pids.current"), current).unwrap();
-            slot.prepare_for_call();
-            let written = fs::read_to_string(dir.path().join("0/pids.max")).unwrap();
-            assert_eq!(written, max, "{current}");
+            slot.prepare_for_call(false).await;
+            assert_eq!(written(), max, "{current}");
         }
+        for max in ["133", "165", "229", "357"] {
+            assert!(slot.make_more_room());
+            assert_eq!(written(), max);
+        }
+        assert!(!slot.make_more_room());
     }
 }

@@ -60,10 +60,21 @@ pub(super) struct Launch<'a> {
     pub(super) stderr: BorrowedFd<'a>,
     /// More descriptors, and the numbers that they get; none of ours may have such a number.
     pub(super) more: &'a [(RawFd, RawFd)],
-    /// Its standard input is the terminal of its session.
-    pub(super) on_terminal: bool,
+    pub(super) leads: Leads,
     /// Of the call that it is for, where it is for one only. 0: no limit.
     pub(super) cpu_ms_max: u64,
+}
+
+/// What a new process is the leader of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leads {
+    /// Of processes in the init's session. A session of its own is another group of the scheduler,
+    /// which takes longer to make than the process, and would give a slot of many commands more
+    /// than its share.
+    Group,
+    Session,
+    /// Of a session whose terminal is its standard input.
+    Terminal,
 }
 
 impl Walls {
@@ -139,7 +150,7 @@ impl Walls {
             stdio: [launch.stdin.unwrap_or(self.null.as_fd()), launch.stdout, launch.stderr]
                 .map(|it| it.as_raw_fd()),
             more: launch.more,
-            on_terminal: launch.on_terminal,
+            leads: launch.leads,
             cpu_ms_max: launch.cpu_ms_max,
             owns_shell: self.owns_shell,
             identity: self.identity,
@@ -200,7 +211,7 @@ struct Plan<'a> {
     cwd: Option<*const libc::c_char>,
     stdio: [RawFd; 3],
     more: &'a [(RawFd, RawFd)],
-    on_terminal: bool,
+    leads: Leads,
     cpu_ms_max: u64,
     owns_shell: bool,
     identity: Option<Identity>,
@@ -275,13 +286,16 @@ fn prepare(plan: &Plan<'_>) -> io::Result<()> {
     // SAFETY: plain system calls on values that the parent keeps alive; signal dispositions and
     // the mask are the child's own.
     unsafe {
-        libc::setsid();
+        match plan.leads {
+            Leads::Group => libc::setpgid(0, 0),
+            Leads::Session | Leads::Terminal => libc::setsid(),
+        };
         for (from, to) in stdio.chain(plan.more.iter().copied()) {
             if libc::dup2(from, to) < 0 {
                 return Err(io::Error::last_os_error());
             }
         }
-        if plan.on_terminal {
+        if plan.leads == Leads::Terminal {
             pty::take(0)?;
         }
         if let Some(identity) = plan.identity {

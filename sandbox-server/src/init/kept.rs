@@ -11,7 +11,7 @@
 //! say is about its own calls.
 
 use super::{
-    command::{Launch, Walls, output_pipe},
+    command::{Launch, Leads, Walls, output_pipe},
     running::{Pipe, new_capture},
 };
 use crate::{
@@ -105,7 +105,7 @@ impl Kept {
             stdout: stdout_end.as_fd(),
             stderr: stderr_end.as_fd(),
             more: &[(status_end.as_raw_fd(), STATUS), (command_end.as_raw_fd(), COMMAND)],
-            on_terminal: false,
+            leads: Leads::Session,
             cpu_ms_max: 0,
         })?;
         rustix::io::write(&script, PRELUDE.as_bytes()).map_err(kernel)?;

@@ -103,9 +103,12 @@ impl Looper<'_> {
             if ready.server_listens {
                 self.outbox.flush(&self.server)?;
             }
+            let open_before = self.has_open_pipes();
             self.read_pipes(ready.pipes)?;
             self.drain_abandoned(&ready.abandoned);
-            if ready.children {
+            // A command that has closed its streams is about to end, or has: that is not worth
+            // another turn.
+            if ready.children || (open_before && !self.has_open_pipes()) {
                 self.reap()?;
             }
             self.check_limits();
@@ -114,6 +117,11 @@ impl Looper<'_> {
                 return Ok(());
             }
         }
+    }
+
+    fn has_open_pipes(&self) -> bool {
+        let running = self.running.as_ref();
+        running.is_some_and(|it| it.stdout.pipe.is_some() || it.stderr.pipe.is_some())
     }
 
     fn wait(&mut self) -> io::Result<Ready> {

@@ -1,7 +1,7 @@
 //! Processes on terminals, from the init's side. The server has the screen side of each.
 
 use super::{
-    command::{Launch, Walls, environment_of, not_started},
+    command::{Launch, Leads, Walls, environment_of, not_started},
     tree,
 };
 use crate::{
@@ -71,7 +71,7 @@ impl Sessions {
             stdout: slave.as_fd(),
             stderr: slave.as_fd(),
             more: &[],
-            on_terminal: true,
+            leads: Leads::Terminal,
             cpu_ms_max: 0,
         })?;
         self.is_new(leader);

@@ -1,7 +1,7 @@
 //! Beginning to run what was ordered: a shell of the command's own, or the persistent one.
 
 use super::{
-    command::{Launch, environment_of, not_started, output_pipe},
+    command::{Launch, Leads, environment_of, not_started, output_pipe},
     kept::{Awaited, Kept},
     looper::{ABANDONED_PIPES_MAX, Looper},
     now,
@@ -59,7 +59,7 @@ impl Looper<'_> {
                 stdout: stdout_end.as_fd(),
                 stderr: stderr_end.as_fd(),
                 more: &[],
-                on_terminal: false,
+                leads: Leads::Group,
                 cpu_ms_max: run.limits.cpu_ms_max,
             })?;
             Ok(Running {

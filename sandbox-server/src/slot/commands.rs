@@ -67,11 +67,9 @@ impl Works {
             return Err(Problem::new(Code::SlotBroken, "the slot has no processes"));
         };
         let was_quiet = std::mem::replace(&mut self.quiet, false);
-        if was_quiet {
-            self.cgroup.until_uncounted().await;
-        }
+        self.cgroup.prepare_for_call(was_quiet).await;
         let Terms { limits, network, output } = terms;
-        let meter = Meter::start(&mut self.cgroup);
+        let meter = Meter::start(&mut self.cgroup, self.counted.take());
         let cwd = args.cwd.clone().unwrap_or_default();
         let order = Order { args, shell, limits, network };
         let again = (!was_quiet).then(|| (order.clone(), output.clone()));
@@ -84,10 +82,11 @@ impl Works {
             let over = cpu_time_over(&mut self.cgroup, limits.cpu_ms_max);
             done = init.run(order.clone(), output.clone(), stop.token(), over).await;
         }
-        let mut pressure = meter.read(&mut self.cgroup);
+        let (mut pressure, counted) = meter.read(&mut self.cgroup);
         match done {
             Ok(done) => {
                 self.quiet = done.quiet;
+                self.counted = done.quiet.then_some(counted);
                 refused(&done)?;
                 if done.disturbed {
                     pressure.pids_hits = None;

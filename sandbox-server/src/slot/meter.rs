@@ -19,22 +19,28 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    pub(super) fn start(cgroup: &mut SlotCgroup) -> Self {
-        cgroup.prepare_for_call();
-        Self { before: cgroup.counters() }
+    /// `known` is what was counted at the end of a call that has left nothing running.
+    pub(super) fn start(cgroup: &mut SlotCgroup, known: Option<Counters>) -> Self {
+        let before = match known {
+            // The init itself has run.
+            Some(known) => Counters { cpu_us: cgroup.cpu_us(), ..known },
+            None => cgroup.counters(),
+        };
+        Self { before }
     }
 
-    pub(super) fn read(&self, cgroup: &mut SlotCgroup) -> Pressure {
+    pub(super) fn read(&self, cgroup: &mut SlotCgroup) -> (Pressure, Counters) {
         let (before, now) = (&self.before, cgroup.counters());
         let used = |now: u64, before: u64| now.saturating_sub(before);
-        Pressure {
+        let pressure = Pressure {
             oom_kills: used(now.oom_kills, before.oom_kills),
             pids_hits: cgroup.holds_pids().then(|| used(now.pids_hits, before.pids_hits)),
             cpu_us: now.cpu_us.zip(before.cpu_us).map(|(now, before)| used(now, before)),
             user_us: used(now.cpu_split.user_us, before.cpu_split.user_us),
             system_us: used(now.cpu_split.system_us, before.cpu_split.system_us),
             memory_peak_bytes: cgroup.memory_peak_bytes(),
-        }
+        };
+        (pressure, now)
     }
 }
 

@@ -4,7 +4,7 @@ use super::commands::Terms;
 use super::process::{Chunks, InitError, InitProcess, KillSwitch, Order};
 use super::room::{Room, added_by};
 use crate::{
-    cgroup::SlotCgroup,
+    cgroup::{Counters, SlotCgroup},
     egress::{self, Egress},
     files::{FileError, Until, Workspace, tools},
     isolate::{Birth, Identity, ImageUpper, RootKind, root::image, zygote::Zygote},
@@ -69,6 +69,8 @@ pub(crate) struct Works {
     pub(super) workspace: Option<Arc<Workspace>>,
     /// Nothing runs in the slot that could hold up who works with its files.
     pub(super) quiet: bool,
+    /// By its cgroup, at the end of the last call, if that has left nothing running.
+    pub(super) counted: Option<Counters>,
     /// What its files lie on.
     pub(super) base: Base,
     /// Where its network is an allow-list.
@@ -92,6 +94,7 @@ impl Works {
             lost: false,
             workspace: None,
             quiet: true,
+            counted: None,
             base: Base::default(),
             egress: None,
             way_out: None,
@@ -132,6 +135,7 @@ impl Works {
         let workspace = self.open_workspace().map_err(|errno| RenewError::Empty(errno.into()))?;
         self.workspace = Some(Arc::new(workspace));
         self.quiet = true;
+        self.counted = None;
         Ok(switch)
     }
 
