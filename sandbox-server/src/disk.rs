@@ -92,6 +92,11 @@ impl Ledger {
         self.at_most(free_bytes).saturating_add(bytes) <= self.limit_bytes
     }
 
+    /// What it may still take.
+    pub(crate) fn left(&self, free_bytes: u64) -> u64 {
+        self.limit_bytes.saturating_sub(self.at_most(free_bytes))
+    }
+
     pub(crate) fn exceeds(&self, used_bytes: u64) -> bool {
         let slack = if self.allowed_bytes > self.limit_bytes { SLACK_BYTES } else { 0 };
         // What cannot be measured is too much, each time.

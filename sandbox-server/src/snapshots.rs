@@ -74,6 +74,15 @@ pub(crate) struct Snapshot {
     pub(crate) entries: u64,
 }
 
+/// One that was just made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Saved {
+    #[serde(flatten)]
+    pub(crate) snapshot: Snapshot,
+    /// What it lacks: neither files, directories nor links, or not readable for the slot.
+    pub(crate) skipped: u64,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SnapshotError {
     #[error("there is no snapshot {0}")]
@@ -166,7 +175,7 @@ impl Snapshots {
 
     fn limits(&self) -> Limits {
         let bytes_max = self.tar_bytes_max;
-        Limits { entries_max: ENTRIES_MAX, bytes_max, links: Links::AsTheyAre }
+        Limits { entries_max: ENTRIES_MAX, bytes_max, links: Links::AsTheyAre, ..Limits::default() }
     }
 
     fn path(&self, id: &SnapshotId) -> PathBuf {
@@ -178,7 +187,7 @@ impl Snapshots {
         self: &Arc<Self>,
         workspace: &Workspace,
         until: &Until,
-    ) -> Result<Snapshot, SnapshotError> {
+    ) -> Result<Saved, SnapshotError> {
         let draft = Draft::new(self)?;
         let mut hashed = Hashed::new(zstd::Encoder::new(draft, LEVEL)?);
         let limits = self.limits();
@@ -191,7 +200,8 @@ impl Snapshots {
             }
         };
         let draft = Draft::finished(encoder)?;
-        draft.keep(id, bytes, packed.entries)
+        let snapshot = draft.keep(id, bytes, packed.entries)?;
+        Ok(Saved { snapshot, skipped: packed.skipped })
     }
 
     /// Takes what another container has saved.

@@ -34,12 +34,19 @@ pub(crate) struct Limits {
     pub(crate) entries_max: u64,
     /// Of all files, uncompressed.
     pub(crate) bytes_max: u64,
+    /// What is extracted may take so much of the disk, where that is limited.
+    pub(crate) disk_bytes_max: Option<u64>,
     pub(crate) links: Links,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { entries_max: 100_000, bytes_max: 4 << 30, links: Links::Inside }
+        Self {
+            entries_max: 100_000,
+            bytes_max: 4 << 30,
+            disk_bytes_max: None,
+            links: Links::Inside,
+        }
     }
 }
 

@@ -68,9 +68,10 @@ pub(super) struct Launch<'a> {
 /// What a new process is the leader of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Leads {
-    /// Of processes in the init's session. A session of its own is another group of the scheduler,
-    /// which takes longer to make than the process, and would give a slot of many commands more
-    /// than its share.
+    /// Of processes in the init's session, where that is as enclosed as they are: others of a session
+    /// may be told to go on by anybody in it. One of its own would be another group of the
+    /// scheduler, which costs more than what it is for, and gives a slot of many commands more than
+    /// its share.
     Group,
     Session,
     /// Of a session whose terminal is its standard input.

@@ -13,7 +13,7 @@ use rustix::{
     fd::{AsFd, OwnedFd},
     fs::{MemfdFlags, SealFlags, SeekFrom},
 };
-use slotmux_protocol::Network;
+use slotmux_protocol::{Isolation, Network};
 use std::{
     ffi::{CStr, CString},
     io,
@@ -44,6 +44,7 @@ impl Looper<'_> {
         let nul = || End::NotStarted(libc::EINVAL);
         let env = environment_of(&run.args.env).ok_or_else(nul)?;
         let cwd = run.args.cwd.as_deref().map(CString::new).transpose().map_err(|_| nul())?;
+        let in_own_namespace = self.birth.rung == Isolation::Namespaces;
         self.with_room(|it| {
             let (stdout, stdout_end) = output_pipe()?;
             let (stderr, stderr_end) = output_pipe()?;
@@ -59,7 +60,7 @@ impl Looper<'_> {
                 stdout: stdout_end.as_fd(),
                 stderr: stderr_end.as_fd(),
                 more: &[],
-                leads: Leads::Group,
+                leads: if in_own_namespace { Leads::Group } else { Leads::Session },
                 cpu_ms_max: run.limits.cpu_ms_max,
             })?;
             Ok(Running {

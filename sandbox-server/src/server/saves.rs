@@ -5,7 +5,7 @@ use crate::{
     files::{Until, Workspace},
     layers::{Base, Chain, Layer, probe::Sharing},
     slot::{RenewError, Running, Scope, Slot},
-    snapshots::{Snapshot, SnapshotError, SnapshotId, Snapshots},
+    snapshots::{Saved, Snapshot, SnapshotError, SnapshotId, Snapshots},
 };
 use slotmux_protocol::{CallLimits, Code, Problem};
 use std::{
@@ -19,11 +19,7 @@ pub(super) type Unpacked = HashMap<SnapshotId, Weak<Layer>>;
 
 impl Server {
     /// Takes the slot's turn. What runs there in the background runs on, and may be half done.
-    pub(crate) async fn snapshot(
-        &self,
-        slot: &Arc<Slot>,
-        scope: Scope,
-    ) -> Result<Snapshot, Problem> {
+    pub(crate) async fn snapshot(&self, slot: &Arc<Slot>, scope: Scope) -> Result<Saved, Problem> {
         let visit = slot.visit(scope).await?;
         let store = Arc::clone(&self.ground.snapshots);
         // The turn goes along: it is not given up before the work has ended.

@@ -71,12 +71,8 @@ impl Room {
 
     /// Before a tool writes so much.
     pub(super) async fn check(&mut self, bytes: u64) -> Result<(), NoRoom> {
-        let suspicious = self.suspicious(bytes);
-        if let Some(free_bytes) = suspicious {
-            let walked = self.walk().await;
-            let Some(ledger) = &mut self.ledger else { return Ok(()) };
-            ledger.note(walked.bytes, free_bytes, ledger.written_bytes());
-            self.is_known = true;
+        if let Some(free_bytes) = self.suspicious(bytes) {
+            let Some(ledger) = self.measure(free_bytes).await else { return Ok(()) };
             if !ledger.has_room_for(bytes, free_bytes) {
                 return Err(NoRoom::Slot);
             }
@@ -85,6 +81,24 @@ impl Room {
             ledger.add_written(bytes);
         }
         Ok(())
+    }
+
+    /// What may still be written; `None` where that is not limited. Whoever writes it does so unseen:
+    /// it is measured anew before the next check.
+    pub(super) async fn left(&mut self) -> Option<u64> {
+        self.ledger.as_ref()?;
+        let free_bytes = self.space()?.free_bytes;
+        let left = self.measure(free_bytes).await?.left(free_bytes);
+        self.is_known = false;
+        Some(left)
+    }
+
+    async fn measure(&mut self, free_bytes: u64) -> Option<&Ledger> {
+        let walked = self.walk().await;
+        let ledger = self.ledger.as_mut()?;
+        ledger.note(walked.bytes, free_bytes, ledger.written_bytes());
+        self.is_known = true;
+        Some(ledger)
     }
 
     /// Free space, when there may be less room than is wanted.

@@ -55,6 +55,11 @@ impl Visit {
             .ok_or_else(|| Problem::new(Code::SlotBroken, "the slot has no workspace"))
     }
 
+    /// What may still be written to the slot's disk, in bytes, where that is limited.
+    pub(crate) async fn room_left(&mut self) -> Option<u64> {
+        self.works.room.left().await
+    }
+
     pub(crate) fn stop(&self) -> &Stop {
         &self.stop
     }

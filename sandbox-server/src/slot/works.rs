@@ -270,7 +270,7 @@ impl Works {
 
     /// In page caches and quiet slots a file takes microseconds, which is less than to hand it to
     /// another thread. But a slot's own processes can keep a file locked for seconds, and must not
-    /// keep the runtime with it.
+    /// keep the runtime with it; nor must a layer's file that is copied to be changed.
     async fn file(
         &mut self,
         tool: &ToolCall,
@@ -287,7 +287,8 @@ impl Works {
             return Ok(why.outcome(network));
         }
         let until = Until::new(limits, stop.token());
-        let result = if self.quiet && tools::is_brief(tool) {
+        let plain = self.base.workspace.is_empty() && self.birth.root == RootKind::Minimal;
+        let result = if self.quiet && plain && tools::is_brief(tool) {
             tools::run(workspace, tool, &until)
         } else {
             let (workspace, tool) = (Arc::clone(workspace), tool.clone());

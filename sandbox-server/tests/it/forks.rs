@@ -1,7 +1,7 @@
 //! Workspaces given to other slots, saved and restored.
 
 use crate::{
-    host::{mark, marked, until},
+    host::{mark, marked, sleeper, until},
     rung::{ANY, NAMESPACES_AS_ROOT, Rung, scenarios},
     server::{Server, Setup},
 };
@@ -169,7 +169,7 @@ async fn a_fork_of_what_runs_is_refused_unless_it_is_to_be_ended(rung: &'static 
     let server = server(rung);
     let mark = mark();
     server.output(0, &format!("touch kept; sleep 3000.{mark} > /dev/null 2>&1 &")).await;
-    until("it runs", || !marked(&mark).is_empty()).await;
+    sleeper(&mark).await;
     let body = json!({ "to": ["slot_1"] });
     let (status, answer) = server.v1("POST", "/slots/slot_0/fork", Some(body.clone())).await;
     assert_eq!((status.as_u16(), &answer["code"]), (409, &json!("slot_busy")), "{answer}");
@@ -237,6 +237,11 @@ async fn a_snapshot_is_restored_into_any_slot(rung: &'static Rung) {
     let saved = server.snapshot(0).await;
     let again = server.snapshot(0).await;
     assert_eq!(saved, again, "the same content is the same snapshot");
+    assert_eq!(saved["skipped"], 0, "{saved}");
+    server.output(0, "mkfifo fifo").await;
+    let lacks = server.snapshot(0).await;
+    assert_eq!(lacks["snapshot_id"], saved["snapshot_id"], "{lacks}");
+    assert_eq!(lacks["skipped"], 1, "{lacks}");
     let (_, list) = server.v1("GET", "/snapshots", None).await;
     assert_eq!(list["snapshots"].as_array().unwrap().len(), 1, "{list}");
     server.output(1, "touch of-before").await;
@@ -371,7 +376,9 @@ async fn a_snapshot_is_moved_from_one_server_to_another_and_a_forged_one_is_not(
     let (_, list) = to.v1("GET", "/snapshots", None).await;
     assert_eq!(list["snapshots"], json!([]));
     assert_eq!(fs::read_dir(to.data_dir().join("snapshots")).unwrap().count(), 0);
-    let (status, answer) = put(id, body.to_vec()).await;
+    let (status, mut answer) = put(id, body.to_vec()).await;
+    // What it lacks is known to who has made it.
+    answer["skipped"] = json!(0);
     assert_eq!((status, &answer), (200, &saved));
     assert_eq!(to.restore(1, &saved["snapshot_id"]).await.0, 200);
     assert_eq!(to.output(1, "cat d/file").await, "moved");

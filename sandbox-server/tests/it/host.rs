@@ -58,6 +58,17 @@ pub(crate) fn marked(mark: &str) -> Vec<i32> {
     pids().filter(on).collect()
 }
 
+/// The `sleep` that carries the mark. What is about to become one carries it too, and for a moment
+/// nothing at all.
+pub(crate) async fn sleeper(mark: &str) -> i32 {
+    let sleeps = |pid: &i32| {
+        fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"sleep\0"))
+    };
+    let find = || marked(mark).into_iter().find(sleeps);
+    until(&format!("a sleep carries {mark}"), || find().is_some()).await;
+    find().unwrap()
+}
+
 /// Processes with `mark` on their command line, in their environment or among their mounts.
 pub(crate) fn marked_in_depth(mark: &str) -> Vec<Process> {
     let on = |pid: &i32| {

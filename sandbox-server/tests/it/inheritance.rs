@@ -80,12 +80,12 @@ async fn nothing_of_the_servers_state_is_inherited(rung: &'static Rung) {
         Err(failed) => panic!("{failed:?}"),
     };
     // What was ignored or blocked, by every number; descriptors but the standard ones and that of
-    // the directory; where it runs, and that it leads a session of its own without a terminal.
+    // the directory; where it runs, and that it leads a process group without a terminal.
     let output = server
         .output(
             0,
             "grep -E '^Sig(Ign|Blk)' /proc/self/status | cut -f2; ls /proc/self/fd | tr '\\n' ' ';
-             pwd; umask; [ $$ = $(cut -d' ' -f6 /proc/$$/stat) ] && cut -d' ' -f7 /proc/$$/stat",
+             pwd; umask; [ $$ = $(cut -d' ' -f5 /proc/$$/stat) ] && cut -d' ' -f7 /proc/$$/stat",
         )
         .await;
     let workspace = if rung.is_namespaces() {

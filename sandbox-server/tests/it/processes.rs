@@ -1,7 +1,7 @@
 //! What commands start: when it ends, and when it does not.
 
 use crate::{
-    host::{self, Process, mark, marked, until, until_gone, until_within},
+    host::{self, Process, mark, marked, sleeper, until, until_gone, until_within},
     http::{bash, read_file, write_file},
     rung::{Rung, scenarios},
     server::{LIMIT, Server},
@@ -76,8 +76,7 @@ async fn a_background_process_does_not_hold_the_answer_and_lives_on(rung: &'stat
     let mark = mark();
     let output = server.output(0, &format!("sleep 3000.{mark} & echo $! > pid; echo done")).await;
     assert_eq!(output, "done");
-    // Between fork and exec it has another name, or none.
-    until("it is there", || marked(&mark).len() == 1).await;
+    sleeper(&mark).await;
     assert_eq!(server.output(0, "[ -d /proc/$(cat pid) ] && echo there").await, "there");
     assert!(server.reset(0).await.success);
     assert_eq!(marked(&mark), [0; 0]);
@@ -196,14 +195,13 @@ async fn a_slot_whose_init_was_killed_says_so_and_a_reset_mends_it(rung: &'stati
     let server = Server::start(rung);
     let mark = mark();
     server.output(0, &format!("echo mine > file; (setsid sleep 3000.{mark} &)")).await;
+    let orphan = sleeper(&mark).await;
     until("the orphan has come to the init", || {
-        marked(&mark)
-            .first()
-            .and_then(|it| host::parent(*it))
+        host::parent(orphan)
             .is_some_and(|it| host::parent(it) == Some(server.pid().as_raw_nonzero().get()))
     })
     .await;
-    let init = host::parent(marked(&mark)[0]).unwrap();
+    let init = host::parent(orphan).unwrap();
     kill_process(Pid::from_raw(init).unwrap(), Signal::KILL).unwrap();
     until_within(LIMIT, "calls are refused", async || !server.bash(0, "true").await.success).await;
     let refused = server.bash(0, "true").await;
@@ -212,7 +210,7 @@ async fn a_slot_whose_init_was_killed_says_so_and_a_reset_mends_it(rung: &'stati
     if rung.isolation == Some("landlock") {
         // Nobody can say what the init has left, so the slot is never called clean again.
         assert!(!reset.success && !server.bash(0, "true").await.success, "{reset:?}");
-        kill_process(Pid::from_raw(marked(&mark)[0]).unwrap(), Signal::KILL).unwrap();
+        kill_process(Pid::from_raw(orphan).unwrap(), Signal::KILL).unwrap();
         until_gone(&mark).await;
         return;
     }
@@ -225,7 +223,7 @@ async fn killing_all_that_can_be_killed_harms_only_the_slot(rung: &'static Rung)
     let server = Server::start(rung);
     let mark = mark();
     server.output(1, &format!("sleep 3000.{mark} &")).await;
-    until("it is there", || marked(&mark).len() == 1).await;
+    sleeper(&mark).await;
     server
         .bash_within(0, "kill -9 -1; for p in /proc/[0-9]*; do kill -9 ${p#/proc/}; done", 5.0)
         .await;

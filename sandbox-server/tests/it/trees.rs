@@ -2,7 +2,7 @@
 
 use crate::{
     rung::{Rung, scenarios},
-    server::Server,
+    server::{Server, Setup},
 };
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -20,6 +20,7 @@ scenarios! {
         a_broken_stream_is_said_to_be_one,
         a_tree_that_is_not_there_is_a_problem_and_no_empty_archive,
         an_upload_takes_its_turn_after_the_call_that_runs,
+        an_upload_takes_no_more_of_the_disk_than_the_slot_may,
     ]
 }
 
@@ -141,4 +142,32 @@ async fn an_upload_takes_its_turn_after_the_call_that_runs(rung: &'static Rung) 
     let (result, ()) = tokio::join!(running, upload);
     assert!(!result.output.starts_with("file\n"), "{result:?}");
     assert_eq!(server.output(0, "cat file").await, "new");
+}
+
+async fn an_upload_takes_no_more_of_the_disk_than_the_slot_may(rung: &'static Rung) {
+    let args = ["--disk-bytes-max", "4000000", "--file-bytes-max", "0"];
+    let server = Server::with(rung, Setup { args: &args, ..Setup::default() });
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("large"), vec![1; 5_000_000]).unwrap();
+    fs::write(home.path().join("half"), vec![1; 2_500_000]).unwrap();
+    fs::create_dir(home.path().join("many")).unwrap();
+    for number in 0..1_000 {
+        fs::write(home.path().join(format!("many/{number}")), "x").unwrap();
+    }
+    let refused = async |tar: &[u8]| {
+        let (status, problem) = server.upload(0, "", tar.to_vec()).await;
+        assert_eq!((status.as_u16(), &problem["code"]), (507, &json!("storage_full")), "{problem}");
+    };
+    // Compressed it is small: what counts is what becomes of it.
+    refused(&pack(home.path(), &["-czf-"], &["large"])).await;
+    refused(&pack(home.path(), &["-cf-"], &["many"])).await;
+    assert_eq!(server.output(0, "rm -rf many && ls").await, "");
+    let half = pack(home.path(), &["-cf-"], &["half"]);
+    let (status, told) = server.upload(0, "", half.clone()).await;
+    assert_eq!(status, StatusCode::OK, "{told}");
+    let (status, told) = server.upload(0, "?path=again", half.clone()).await;
+    assert_eq!(status.as_u16(), 507, "{told}");
+    assert_eq!(server.output(0, "rm half; ls").await, "again");
+    let (status, told) = server.upload(0, "?path=again", half).await;
+    assert_eq!(status, StatusCode::OK, "{told}");
 }

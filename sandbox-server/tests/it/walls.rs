@@ -1,7 +1,7 @@
 //! What a slot cannot reach.
 
 use crate::{
-    host::{self, mark, marked, until},
+    host::{self, mark, marked, sleeper, until},
     rung::{Rung, scenarios},
     server::{Server, Setup},
 };
@@ -105,7 +105,7 @@ async fn other_slots_files_cannot_be_read_or_written(rung: &'static Rung) {
          echo $TMPDIR; sleep 3000.{mark} & "
     );
     let tmp = server.output(1, &command).await;
-    let pid = marked(&mark)[0];
+    let pid = sleeper(&mark).await;
     let mut dirs = vec![
         server.workspace(1).display().to_string(),
         server.workspace(1).parent().unwrap().display().to_string(),

@@ -22,6 +22,8 @@ use std::{ffi::OsStr, io::Read, os::unix::ffi::OsStrExt as _, path::Path};
 
 /// Of headers and their extensions, for each entry, beside the content.
 const OVERHEAD_BYTES_MAX: u64 = 8 * BLOCK_BYTES as u64;
+/// The most usual size.
+const DISK_BLOCK_BYTES: u64 = 4_096;
 /// Skipped entries that an answer names.
 const SKIPPED_NAMES_MAX: usize = 20;
 /// Of directories that wait for their mode and time.
@@ -60,6 +62,7 @@ pub(crate) fn extract(
         top,
         limits,
         done: Extracted::default(),
+        disk_bytes: 0,
         waiting: Vec::new(),
         waiting_bytes: 0,
     };
@@ -74,6 +77,8 @@ struct Extraction<'a> {
     top: OwnedFd,
     limits: Limits,
     done: Extracted,
+    /// About what it takes by now.
+    disk_bytes: u64,
     /// Directories get their mode and time when all is in them.
     waiting: Vec<(Vec<u8>, Mode, u64)>,
     waiting_bytes: usize,
@@ -93,9 +98,21 @@ impl Extraction<'_> {
                 });
             }
             let path = checked(&entry.path)?;
+            self.take_disk(&entry, &path)?;
             self.one(entries, &entry, &path)?;
         }
         Ok(())
+    }
+
+    /// Before it is written: a file takes whole blocks, and each name has an inode.
+    fn take_disk(&mut self, entry: &Entry, path: &[u8]) -> Result<(), FileError> {
+        let content = if matches!(entry.kind, Kind::File) { entry.size } else { 0 };
+        let blocks = content.div_ceil(DISK_BLOCK_BYTES).saturating_add(1);
+        self.disk_bytes = self.disk_bytes.saturating_add(blocks.saturating_mul(DISK_BLOCK_BYTES));
+        match self.limits.disk_bytes_max {
+            Some(max) if self.disk_bytes > max => Err(FileError::Full(names::shown(path))),
+            _ => Ok(()),
+        }
     }
 
     fn one(

@@ -64,20 +64,21 @@ pub(super) async fn upload(
     body: Body,
 ) -> Answer {
     let (slot, place, limits) = prepare(&server, &slot, place)?;
-    let visit = slot.visit(access.scope(slot.index)?).await?;
+    let mut visit = slot.visit(access.scope(slot.index)?).await?;
     let until = Until::new(limits, visit.stop().token());
     let workspace = Arc::clone(visit.workspace()?);
+    let limits = Limits { disk_bytes_max: visit.room_left().await, ..Limits::default() };
     let (pieces, reader) = bridge::reader(until.clone());
     // The visit goes along: when the client hangs up, the slot's turn lasts until the work is over.
     let work = spawn_blocking(move || {
-        let done = tar::extract(&workspace, &place.path, reader, Limits::default(), &until);
+        let done = tar::extract(&workspace, &place.path, reader, limits, &until);
         drop(visit);
         done
     });
     feed(body, pieces).await;
     let done =
         work.await.map_err(|_panic| Problem::new(Code::Internal, "it failed; see the log"))?;
-    let done = done.map_err(problem)?;
+    let done = done.map_err(|error| problem(&server, &error))?;
     Ok(ok(&json!({
         "entries": done.entries, "bytes": done.bytes,
         "skipped": done.skipped, "skipped_names": done.skipped_names,
@@ -88,10 +89,15 @@ pub(super) async fn upload(
 async fn feed(body: Body, pieces: mpsc::Sender<io::Result<Bytes>>) {
     let mut body = body.into_data_stream();
     loop {
-        let piece = match timeout(BODY_WAIT, body.next()).await {
-            Ok(None) => return,
-            Ok(Some(piece)) => piece.map_err(io::Error::other),
-            Err(_late) => Err(io::ErrorKind::TimedOut.into()),
+        let piece = tokio::select! {
+            biased;
+            // Also while the client has nothing to say.
+            () = pieces.closed() => return,
+            piece = timeout(BODY_WAIT, body.next()) => match piece {
+                Ok(None) => return,
+                Ok(Some(piece)) => piece.map_err(io::Error::other),
+                Err(_late) => Err(io::ErrorKind::TimedOut.into()),
+            },
         };
         let last = piece.is_err();
         if pieces.send(piece).await.is_err() || last {
@@ -126,7 +132,7 @@ pub(super) async fn download(
         let done = end.await.unwrap_or(Err(FileError::Cancelled));
         return match done {
             Ok(()) => Ok(tar_of(Body::empty())),
-            Err(error) => Err(problem(error).into()),
+            Err(error) => Err(problem(&server, &error).into()),
         };
     };
     Ok(tar_of(Body::from_stream(as_body(first, pieces, end))))
@@ -177,22 +183,31 @@ fn prepare(
     Ok((Arc::clone(find(server, slot)?), place, limits))
 }
 
-fn problem(error: FileError) -> Problem {
-    let detail = error.to_string();
+fn problem(server: &Server, error: &FileError) -> Problem {
     let code = match error {
         FileError::Outside | FileError::Denied(_) => Code::Forbidden,
         FileError::NotFound(_) => Code::NotFound,
         FileError::TooLarge { .. } | FileError::OverLimit { .. } => Code::TooLarge,
         FileError::Full(_) => Code::StorageFull,
+        FileError::Cancelled if server.draining.is_cancelled() => Code::ShuttingDown,
         FileError::Cancelled => Code::StaleEpoch,
+        FileError::Other { .. } => Code::Internal,
         FileError::TimedOut
         | FileError::NotAFile(_)
         | FileError::NotADirectory(_)
         | FileError::Exists(_)
         | FileError::NotEmpty(_)
         | FileError::Invalid(_)
-        | FileError::Stream(_)
-        | FileError::Other { .. } => Code::Invalid,
+        | FileError::Stream(_) => Code::Invalid,
     };
-    Problem::new(code, detail).at("path")
+    let problem = Problem::new(code, error.to_string());
+    match error {
+        FileError::Outside
+        | FileError::Denied(_)
+        | FileError::NotFound(_)
+        | FileError::NotAFile(_)
+        | FileError::NotADirectory(_) => problem.at("path"),
+        FileError::TimedOut => problem.at("timeout_s"),
+        _ => problem,
+    }
 }
