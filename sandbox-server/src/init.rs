@@ -54,7 +54,7 @@ pub(crate) fn namespaces(birth: &Birth) -> libc::c_int {
         flags |= libc::CLONE_NEWNET;
     }
     // Root mounts with its own powers and enters a user namespace last; others need one to mount.
-    if birth.identity.is_none() {
+    if birth.is_born_a_user() {
         flags |= libc::CLONE_NEWUSER;
     }
     flags
@@ -121,15 +121,20 @@ fn put_up_walls(birth: &Birth) -> Result<Walls, WallError> {
 }
 
 fn namespace_walls(birth: &Birth) -> Result<Walls, WallError> {
-    if birth.identity.is_none() {
-        drop::map_ids(birth.inside_id(), birth.server_uid, birth.server_gid)?;
+    if birth.is_born_a_user() {
+        let server = (birth.server_uid, birth.server_gid);
+        let (uid, gid) = birth.identity.map_or(server, |it| (it.uid, it.uid));
+        drop::map_ids(birth.inside_id(), uid, gid)?;
+        if birth.identity.is_some() {
+            sys::settle_ids(birth.inside_id()).step("change the user")?;
+        }
     }
     if birth.network != Network::On {
         sys::loopback_up().step("turn loopback on")?;
     }
     root::enter(birth)?;
     rustix::system::sethostname(b"slot").step("set the host name")?;
-    if let Some(identity) = birth.identity {
+    if let Some(identity) = birth.identity.filter(|_| !birth.is_born_a_user()) {
         sys::set_ids(identity.uid, identity.uid, identity.uid, identity.uid)
             .step("change the user")?;
         sys::unshare_user().step("enter a user namespace")?;

@@ -23,11 +23,15 @@ use std::path::PathBuf;
 
 /// Everything that a slot-init needs to know. Written by the server, read after the fork.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "what the machine has, each for itself")]
 pub(crate) struct Birth {
     pub(crate) rung: Isolation,
     pub(crate) network: Network,
     /// Who the commands run as, outside of any user namespace. Absent: as the server.
     pub(crate) identity: Option<Identity>,
+    /// The server is root and may give slots a user, but not mount: they do it as an ordinary user
+    /// does, in a user namespace.
+    pub(crate) mounts_as_slot: bool,
     /// Of the server itself. A process in a fresh user namespace cannot ask for them any more.
     pub(crate) server_uid: u32,
     pub(crate) server_gid: u32,
@@ -98,6 +102,11 @@ impl Birth {
     /// What was changed of the image.
     pub(crate) fn image(&self) -> PathBuf {
         self.slot_dir.join("image")
+    }
+
+    /// Whether its user namespace is what it is born into, and not the last that it enters.
+    pub(crate) fn is_born_a_user(&self) -> bool {
+        self.identity.is_none() || self.mounts_as_slot
     }
 
     /// Who the commands are inside.

@@ -27,6 +27,7 @@ mod listen;
 mod options;
 mod outcome;
 mod passing;
+mod resident;
 mod server;
 mod slot;
 mod snapshots;
@@ -177,6 +178,8 @@ async fn serve(settings: Settings, mut ground: Ground) -> Result<(), Box<dyn Err
     if let Some(path) = &server.settings.ready_file {
         write_whole(path, &serde_json::json!({ "authority": authority }).to_string())?;
     }
+    // No more than a wish.
+    let _ = resident::let_go_of_code();
     tracing::info!(authority, isolation = %server.isolation, "serving");
     let router = http::router(Arc::clone(&server));
     let draining = server.draining.clone();

@@ -230,6 +230,7 @@ impl Ground {
             rung,
             network: self.settings.network,
             identity,
+            mounts_as_slot: identity.is_some() && !may_mount(),
             server_uid: rustix::process::geteuid().as_raw(),
             server_gid: rustix::process::getegid().as_raw(),
             slot_dir,
@@ -281,6 +282,11 @@ impl Drop for Ground {
     fn drop(&mut self) {
         self.remove();
     }
+}
+
+fn may_mount() -> bool {
+    let sets = rustix::thread::capabilities(None);
+    sets.is_ok_and(|it| it.effective.contains(rustix::thread::CapabilitySet::SYS_ADMIN))
 }
 
 fn remove_files(data_dir: &Path) {

@@ -115,6 +115,31 @@ pub(crate) fn set_ids(real: u32, effective: u32, saved: u32, gid: u32) -> io::Re
     Ok(())
 }
 
+/// Becomes somebody else who can become root again. Root's groups are left for good.
+pub(crate) fn lend_ids(uid: u32, gid: u32) -> io::Result<()> {
+    // SAFETY: as above.
+    unsafe {
+        check(libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()))?;
+        check(libc::syscall(libc::SYS_setresgid, gid, gid, 0))?;
+        check(libc::syscall(libc::SYS_setresuid, uid, uid, 0))?;
+    }
+    Ok(())
+}
+
+/// After [`lend_ids`], or in a user namespace: one id for all purposes.
+pub(crate) fn settle_ids(id: u32) -> io::Result<()> {
+    // SAFETY: these calls take numbers.
+    unsafe {
+        // The user first where that is root, last where that takes the power away.
+        if id == 0 {
+            check(libc::syscall(libc::SYS_setresuid, id, id, id))?;
+        }
+        check(libc::syscall(libc::SYS_setresgid, id, id, id))?;
+        check(libc::syscall(libc::SYS_setresuid, id, id, id))?;
+    }
+    Ok(())
+}
+
 /// Whose files this thread works with. The kernel drops the capabilities over files with a
 /// `uid` that is not 0, and gives them back with 0.
 pub(crate) fn set_file_ids(uid: u32, gid: u32) {

@@ -158,12 +158,16 @@ pub(crate) fn live() -> i32 {
     loop {
         match recv_with_fd::<Birth>(socket.as_fd()) {
             Ok(Some((birth, Some(init_socket)))) => {
-                let answer = match sys::fork_for_parent(init::namespaces(&birth)) {
+                let answer = match fork(&birth) {
                     Ok(sys::Forked::Child) => {
                         drop(socket);
                         return init::live(&birth, init_socket);
                     }
                     Ok(sys::Forked::Parent { pid, pidfd }) => (Born::Yes { pid }, Some(pidfd)),
+                    // As somebody else it is of no use for the next.
+                    Err(_) if !rustix::process::geteuid().is_root() && birth.mounts_as_slot => {
+                        return 1;
+                    }
                     Err(error) => {
                         (Born::No { errno: error.raw_os_error().unwrap_or(libc::EIO) }, None)
                     }
@@ -179,6 +183,20 @@ pub(crate) fn live() -> i32 {
             Ok(Some((_, None))) | Err(_) => return 1,
         }
     }
+}
+
+/// A user namespace belongs to whoever makes it, and only its maker may map itself.
+fn fork(birth: &Birth) -> io::Result<sys::Forked> {
+    let flags = init::namespaces(birth);
+    let Some(identity) = birth.identity.filter(|_| flags & libc::CLONE_NEWUSER != 0) else {
+        return sys::fork_for_parent(flags);
+    };
+    let forked =
+        sys::lend_ids(identity.uid, identity.uid).and_then(|()| sys::fork_for_parent(flags));
+    if !matches!(forked, Ok(sys::Forked::Child)) {
+        sys::settle_ids(0)?;
+    }
+    forked
 }
 
 fn to_bytes<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {

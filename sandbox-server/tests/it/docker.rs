@@ -41,6 +41,18 @@ const UNCONFINED: Given = Given {
     ],
     rung: "namespaces",
 };
+const ROOT_UNCONFINED: Given = Given {
+    name: "a container of root that is not confined",
+    args: &[
+        NO_FILTER[0],
+        NO_FILTER[1],
+        "--security-opt",
+        "apparmor=unconfined",
+        "--security-opt",
+        "systempaths=unconfined",
+    ],
+    rung: "namespaces",
+};
 const SYS_ADMIN: Given = Given {
     name: "a container with the power to mount",
     args: &[
@@ -107,6 +119,11 @@ async fn a_container_that_is_not_root_and_not_confined_holds() {
 }
 
 #[tokio::test]
+async fn a_container_of_root_that_is_not_confined_holds() {
+    hold(&ROOT_UNCONFINED).await;
+}
+
+#[tokio::test]
 async fn a_container_with_the_power_to_mount_holds() {
     hold(&SYS_ADMIN).await;
 }
@@ -118,7 +135,8 @@ async fn a_privileged_container_holds() {
 
 #[tokio::test]
 async fn every_kind_of_container_serves_on_its_rung_and_stops_when_told_to() {
-    for given in [ORDINARY, NO_ROOT, UNCONFINED, SYS_ADMIN, PRIVILEGED, READ_ONLY] {
+    for given in [ORDINARY, NO_ROOT, UNCONFINED, ROOT_UNCONFINED, SYS_ADMIN, PRIVILEGED, READ_ONLY]
+    {
         let Some(container) = started(&given, DEBIAN, &[]).await else { continue };
         let target = container.target(given.name).await;
         assert_eq!(target.isolation, given.rung, "{}:\n{}", given.name, container.log());
@@ -134,7 +152,7 @@ async fn an_image_of_busybox_alone_serves_on_each_rung() {
         println!("skipped: an image without glibc: SLOTMUX_STATIC_SERVER is not set");
         return;
     }
-    for given in [ORDINARY, NO_ROOT, UNCONFINED, SYS_ADMIN, READ_ONLY] {
+    for given in [ORDINARY, NO_ROOT, UNCONFINED, ROOT_UNCONFINED, SYS_ADMIN, READ_ONLY] {
         let Some(container) = started(&given, SCRATCH, &[]).await else { continue };
         let target = container.target(given.name).await;
         assert_eq!(target.isolation, given.rung, "{}:\n{}", given.name, container.log());

@@ -161,7 +161,9 @@ async fn an_upload_takes_no_more_of_the_disk_than_the_slot_may(rung: &'static Ru
     // Compressed it is small: what counts is what becomes of it.
     refused(&pack(home.path(), &["-czf-"], &["large"])).await;
     refused(&pack(home.path(), &["-cf-"], &["many"])).await;
-    assert_eq!(server.output(0, "rm -rf many && ls").await, "");
+    // Who sends on and on is answered all the same.
+    refused(&pack(home.path(), &["-cf-"], &["large", "half", "many", "large", "half"])).await;
+    assert_eq!(server.output(0, "rm -rf many; ls").await, "");
     let half = pack(home.path(), &["-cf-"], &["half"]);
     let (status, told) = server.upload(0, "", half.clone()).await;
     assert_eq!(status, StatusCode::OK, "{told}");

@@ -12,9 +12,12 @@ use crate::{
     slot::Slot,
 };
 use axum::{
-    body::{Body, Bytes},
+    body::{Body, BodyDataStream, Bytes},
     extract::{Path, Query, State},
-    http::{HeaderName, HeaderValue, header::CONTENT_TYPE},
+    http::{
+        HeaderName, HeaderValue,
+        header::{CONNECTION, CONTENT_TYPE},
+    },
     response::{IntoResponse as _, Response},
 };
 use futures_util::{Stream, StreamExt as _, stream::unfold};
@@ -22,7 +25,7 @@ use serde::Deserialize;
 use serde_json::json;
 use slotmux_edge::{Answer, Refusal, ok};
 use slotmux_protocol::{CallLimits, Code, Problem, v1::Seconds};
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, oneshot},
     task::spawn_blocking,
@@ -31,6 +34,9 @@ use tokio::{
 
 /// A large repository over a slow line.
 const TIMEOUT_MS: u64 = 600_000;
+/// Of a body that nobody wants any more.
+const UNREAD_BYTES_MAX: usize = 64 << 20;
+const UNREAD_WAIT: Duration = Duration::from_secs(5);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -75,35 +81,59 @@ pub(super) async fn upload(
         drop(visit);
         done
     });
-    feed(body, pieces).await;
-    let done =
-        work.await.map_err(|_panic| Problem::new(Code::Internal, "it failed; see the log"))?;
-    let done = done.map_err(|error| problem(&server, &error))?;
-    Ok(ok(&json!({
-        "entries": done.entries, "bytes": done.bytes,
-        "skipped": done.skipped, "skipped_names": done.skipped_names,
-    })))
+    let mut body = body.into_data_stream();
+    let whole = feed(&mut body, pieces).await;
+    let done = work.await.map_err(|_panic| Problem::new(Code::Internal, "it failed; see the log"));
+    let answer = done.and_then(|it| it.map_err(|error| problem(&server, &error)));
+    let whole = whole || let_go(&mut body).await;
+    let mut response = match answer {
+        Ok(done) => ok(&json!({
+            "entries": done.entries, "bytes": done.bytes,
+            "skipped": done.skipped, "skipped_names": done.skipped_names,
+        })),
+        Err(problem) => Refusal::from(problem).into_response(),
+    };
+    if !whole {
+        // What is still to come would be taken for the next request.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
 }
 
-/// Hands the body over until the other side has had enough of it.
-async fn feed(body: Body, pieces: mpsc::Sender<io::Result<Bytes>>) {
-    let mut body = body.into_data_stream();
+/// Hands the body over until the other side has had enough of it. Whether that was all of it.
+async fn feed(body: &mut BodyDataStream, pieces: mpsc::Sender<io::Result<Bytes>>) -> bool {
     loop {
         let piece = tokio::select! {
             biased;
             // Also while the client has nothing to say.
-            () = pieces.closed() => return,
+            () = pieces.closed() => return false,
             piece = timeout(BODY_WAIT, body.next()) => match piece {
-                Ok(None) => return,
+                Ok(None) => return true,
                 Ok(Some(piece)) => piece.map_err(io::Error::other),
                 Err(_late) => Err(io::ErrorKind::TimedOut.into()),
             },
         };
         let last = piece.is_err();
         if pieces.send(piece).await.is_err() || last {
-            return;
+            return false;
         }
     }
+}
+
+/// Reads on for nothing, within bounds: a client that is still sending would not hear an answer,
+/// but that its connection is gone. Whether it has come to the end.
+async fn let_go(body: &mut BodyDataStream) -> bool {
+    let to_its_end = async {
+        let mut left = UNREAD_BYTES_MAX;
+        while let Some(piece) = body.next().await {
+            left = left.saturating_sub(piece.map_or(UNREAD_BYTES_MAX, |it| it.len()));
+            if left == 0 {
+                return false;
+            }
+        }
+        true
+    };
+    timeout(UNREAD_WAIT, to_its_end).await.unwrap_or(false)
 }
 
 /// What is below `path`, or the file that it is, as a tar with sorted names. Broken off when it

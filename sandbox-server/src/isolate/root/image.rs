@@ -97,7 +97,7 @@ fn stack(birth: &Birth, upper: ImageUpper, stage: &Path) -> Result<Stack, WallEr
         lowers: lowers(birth, stage)?,
         shown_as: shown_as(birth),
         changes: Some(Changes { upper: home.join("upper"), work: home.join("work") }),
-        unprivileged: birth.identity.is_none(),
+        unprivileged: birth.is_born_a_user(),
     })
 }
 
@@ -125,7 +125,7 @@ fn lowers(birth: &Birth, stage: &Path) -> Result<Vec<Lower>, WallError> {
         lowers: image,
         shown_as: shown_as(birth),
         changes: None,
-        unprivileged: birth.identity.is_none(),
+        unprivileged: birth.is_born_a_user(),
     };
     stack.mount(&stage.join("layers-of-image"), &seen).step("show the image")?;
     Ok(birth.image_layers.iter().cloned().chain([Lower { dir: seen, uid }]).collect())

@@ -40,7 +40,7 @@ pub(super) fn workspace(stage: &Path, birth: &Birth, at: &Path) -> Result<(), Wa
         lowers: birth.layers.clone(),
         shown_as: birth.identity.map(|it| it.uid),
         changes: Some(Changes { upper: birth.workspace(), work: birth.work() }),
-        unprivileged: birth.identity.is_none(),
+        unprivileged: birth.is_born_a_user(),
     };
     stack.mount(stage, at).step("mount the workspace's layers")
 }

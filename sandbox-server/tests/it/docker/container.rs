@@ -120,7 +120,7 @@ impl Container {
     }
 
     async fn await_ready(&self) -> Result<(), Failed> {
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let http = client();
         let mut ended = None;
         until_within(LIMIT, "the container's server answers", async || {
             let health = http.get(format!("http://{}:8080/health", self.ip)).send();
@@ -139,7 +139,7 @@ impl Container {
 
     pub(super) async fn target(&self, name: &str) -> Target {
         let authority = format!("{}:8080", self.ip);
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let http = client();
         let health = http.get(format!("http://{authority}/health")).send().await.unwrap();
         let health: serde_json::Value = health.json().await.unwrap();
         let path = docker(&["inspect", "--format", "{{.LogPath}}", &self.name]);
@@ -193,4 +193,10 @@ impl Drop for Container {
         // It was never made, or is gone already.
         let _ = docker(&["rm", "--force", "--volumes", &self.name]);
     }
+}
+
+/// A connection for each request: when the whole machine is held up, as some attempts do, a server
+/// may have closed one by the time that it is used again.
+fn client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap()
 }
