@@ -1,0 +1,209 @@
+//! From a wish to a container that runs: create, put the server in, start.
+//!
+//! Invariant: what was created and cannot be started is removed, or the answer is that we do not
+//! know.
+
+use super::{Shared, adopt::removed};
+use crate::{
+    engine::{EngineError, State},
+    keeper::{Stage, chain},
+    names::{NameTooLong, engine_name},
+    parcel::ParcelError,
+    plan::{DIR, Plan},
+    seen::Container,
+    settings::{Data, Pull, User, Walls},
+    token,
+};
+use slotmux_backend::{BackendError, Fact, LaunchSpec};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use tokio::{task::JoinError, time::timeout};
+
+/// For an image as a whole. A pull that stands still ends too.
+const PULL_MAX: Duration = Duration::from_mins(30);
+
+#[derive(Debug, thiserror::Error)]
+enum LaunchError {
+    #[error("name it")]
+    Name(#[from] NameTooLong),
+    #[error("draw its token")]
+    Draw(#[from] io::Error),
+    #[error("pack the sandbox-server")]
+    Pack(#[from] ParcelError),
+    #[error("pack the sandbox-server")]
+    Interrupted(#[from] JoinError),
+    #[error("image `{0}` is not there, and its profile says not to pull it")]
+    NoImage(String),
+    #[error("image `{image}` was not pulled in {} minutes", PULL_MAX.as_secs() / 60)]
+    PullTooLong { image: String },
+    /// As an engine may say it: nobody has changed anything so far.
+    #[error("image `{image}` cannot be had")]
+    Pull { image: String, source: EngineError },
+    #[error("the engine has another container of this name, which is not ours")]
+    Taken,
+    #[error("it has no address on network `{0}`")]
+    NoAddress(String),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+impl Shared {
+    pub(super) async fn launch(self: Arc<Self>, spec: LaunchSpec) -> Result<(), BackendError> {
+        let doing = format!("launch container `{}`", spec.container);
+        self.watch();
+        let _turn = self.turn(&spec.container).await;
+        if self.runs_already(&spec, &doing).await? {
+            return Ok(());
+        }
+        let user = self.user(&spec).map_err(|error| error.into_backend_error(&doing, false))?;
+        let id = self.create(&spec, user).await;
+        let id = id.map_err(|error| error.into_backend_error(&doing, false))?;
+        match self.start(&spec, &id, user).await {
+            Ok(container) => {
+                self.keep(container, false);
+                Ok(())
+            }
+            Err(error) => {
+                let discarded = self.engine.remove(&id).await;
+                if let Err(error) = &discarded {
+                    tracing::error!(id, error = %chain(error), "container not removed");
+                }
+                Err(error.into_backend_error(&doing, discarded.is_ok()))
+            }
+        }
+    }
+
+    /// Whether there is such a container. If it is ready, that is told again.
+    async fn runs_already(
+        self: &Arc<Self>,
+        spec: &LaunchSpec,
+        doing: &str,
+    ) -> Result<bool, BackendError> {
+        let mut held = self.held(&spec.container);
+        if held.is_none() {
+            let adopted = self.adopt_by_name(&spec.container).await;
+            held = adopted.map_err(|error| error.into_backend_error(doing))?;
+        }
+        let Some(held) = held else { return Ok(false) };
+        let stage = held.stage.borrow().clone();
+        match stage {
+            Stage::Starting => Ok(true),
+            Stage::Ready(address) => {
+                let container = spec.container.clone();
+                self.teller.tell(Fact::Ready { container, address }).await;
+                Ok(true)
+            }
+            Stage::Ended | Stage::Removed(_) => {
+                removed(&held, Duration::ZERO, doing.to_owned()).await.map(|()| false)
+            }
+        }
+    }
+
+    fn user(&self, spec: &LaunchSpec) -> Result<User, LaunchError> {
+        let container = self.settings.of_profile(&spec.labels.profile);
+        match (container.user, container.walls) {
+            (Some(user), _) => Ok(user),
+            (None, Walls::Ordinary) => Ok(User::ROOT),
+            (None, Walls::Namespaces) => Ok(token::draw_user()?),
+        }
+    }
+
+    async fn create(&self, spec: &LaunchSpec, user: User) -> Result<String, LaunchError> {
+        let name = engine_name(&self.settings.owner, &spec.container)?;
+        let token = token::draw_token()?;
+        let now = SystemTime::now();
+        let plan = Plan { settings: &self.settings, spec, token: &token, user, now };
+        match self.engine.create(&name, plan.body()).await {
+            Ok(id) => Ok(id),
+            Err(error) if error.is_not_found() => {
+                self.fetch_image(spec, error).await?;
+                Ok(self.engine.create(&name, plan.body()).await?)
+            }
+            Err(error) if error.is_conflict() => Err(LaunchError::Taken),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Unless it is there: then something else is missing, as `missing` says.
+    async fn fetch_image(&self, spec: &LaunchSpec, missing: EngineError) -> Result<(), LaunchError> {
+        let container = self.settings.of_profile(&spec.labels.profile);
+        let image = container.image.clone();
+        let _one_for_all = self.pulling.lock().await;
+        if self.engine.has_image(&image).await? {
+            // Somebody else has pulled it meanwhile, or it is not what is missing.
+            return if missing.names(&image) { Ok(()) } else { Err(missing.into()) };
+        }
+        if container.pull == Pull::Never {
+            return Err(LaunchError::NoImage(image));
+        }
+        tracing::info!(image, "pulling");
+        match timeout(PULL_MAX, self.engine.pull(&image)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(source)) => Err(LaunchError::Pull { image, source }),
+            Err(_elapsed) => Err(LaunchError::PullTooLong { image }),
+        }
+    }
+
+    async fn start(
+        &self,
+        spec: &LaunchSpec,
+        id: &str,
+        user: User,
+    ) -> Result<Container, LaunchError> {
+        let container = self.settings.of_profile(&spec.labels.profile);
+        // In memory it is there only when the container runs.
+        let data_of = (container.data == Data::Volume).then_some(user);
+        let (parcel, settings) = (self.parcel.clone(), self.settings.clone());
+        let pack = move || parcel.pack(&settings.program, settings.inject, data_of);
+        let pieces = tokio::task::spawn_blocking(pack).await??;
+        if !pieces.is_empty() {
+            self.engine.put(id, DIR, pieces).await?;
+        }
+        self.engine.start(id).await?;
+        // One that ended at once is still there, with its last words.
+        let found = self.engine.find(id).await?;
+        let started = found.and_then(|found| Container::read(&self.settings, found));
+        let started = started.ok_or(LaunchError::Taken)?;
+        if started.state == State::Running && started.address.is_none() {
+            return Err(LaunchError::NoAddress(container.network.clone()));
+        }
+        Ok(started)
+    }
+}
+
+impl LaunchError {
+    /// `is_undone`: what was begun is gone again for sure.
+    fn into_backend_error(self, doing: &str, is_undone: bool) -> BackendError {
+        let doing = doing.to_owned();
+        let source = match self {
+            Self::Engine(error) => match error.into_backend_error(doing) {
+                BackendError::Unknown { doing, source } if is_undone => {
+                    return BackendError::Unavailable { doing, source };
+                }
+                other => return other,
+            },
+            other => other,
+        };
+        if source.may_pass() {
+            BackendError::Unavailable { doing, source: source.into() }
+        } else {
+            BackendError::Refused { doing, source: source.into() }
+        }
+    }
+
+    /// Whether the same launch may work later.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Name(_) | Self::NoImage(_) | Self::Pack(_) | Self::NoAddress(_) => false,
+            Self::Pull { source, .. } => !source.is_denial(),
+            Self::Draw(_)
+            | Self::Interrupted(_)
+            | Self::PullTooLong { .. }
+            | Self::Taken
+            | Self::Engine(_) => true,
+        }
+    }
+}

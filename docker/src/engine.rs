@@ -1,0 +1,91 @@
+//! The engine's API, as far as it is needed here, with errors that say what was being done.
+//!
+//! Invariant: whatever is read of a stream is read at the reader's pace, and what is kept of it is
+//! bounded.
+
+mod containers;
+mod error;
+mod events;
+mod found;
+mod images;
+mod streams;
+
+pub use error::{EngineError, Fault};
+pub use events::{Event, News, NewsFeed, Selector};
+pub use found::{Ended, Found, Listed, State};
+pub use streams::{Attached, LogTail, Piece};
+
+use bollard::{
+    API_DEFAULT_VERSION, Docker,
+    models::{SystemInfo, SystemVersion},
+};
+use error::Doing;
+use std::{env, sync::Arc};
+use tokio::sync::OnceCell;
+
+const HOST_VARIABLE: &str = "DOCKER_HOST";
+const HOST_DEFAULT: &str = "unix:///var/run/docker.sock";
+
+/// For any call, until its answer begins.
+const CALL_S_MAX: u64 = 120;
+
+/// One engine. Cheap to clone; connects when it is first asked, so it may be down until then.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    host: Arc<str>,
+    connected: Arc<OnceCell<Docker>>,
+}
+
+impl Engine {
+    /// At `unix://PATH` or `tcp://HOST:PORT`. `None`: what `DOCKER_HOST` says, else the usual socket.
+    pub fn new(host: Option<&str>) -> Self {
+        let said = || env::var(HOST_VARIABLE).ok().filter(|it| !it.is_empty());
+        let host = host.map(str::to_owned).or_else(said);
+        Self {
+            host: host.as_deref().unwrap_or(HOST_DEFAULT).into(),
+            connected: Arc::default(),
+        }
+    }
+
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    pub async fn version(&self) -> Result<SystemVersion, EngineError> {
+        self.docker().await?.version().await.doing("ask for the engine's version")
+    }
+
+    pub async fn info(&self) -> Result<SystemInfo, EngineError> {
+        self.docker().await?.info().await.doing("ask for the engine's state")
+    }
+
+    /// Whether there is a network of this name.
+    pub async fn has_network(&self, name: &str) -> Result<bool, EngineError> {
+        let found = self.docker().await?.inspect_network(name, None).await;
+        match found.doing(format_args!("look at network `{name}`")) {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Speaks the newest version of the API that both sides know.
+    async fn docker(&self) -> Result<Docker, EngineError> {
+        let connect = || async {
+            let docker = match self.host.split_once("://") {
+                Some(("unix", _)) => {
+                    Docker::connect_with_unix(&self.host, CALL_S_MAX, API_DEFAULT_VERSION)
+                }
+                Some(("tcp" | "http", _)) => {
+                    Docker::connect_with_http(&self.host, CALL_S_MAX, API_DEFAULT_VERSION)
+                }
+                _ => Err(bollard::errors::Error::UnsupportedURISchemeError {
+                    uri: self.host.to_string(),
+                }),
+            };
+            docker?.negotiate_version().await
+        };
+        let connected = self.connected.get_or_try_init(connect).await;
+        connected.cloned().doing(format_args!("connect to the engine at `{}`", self.host))
+    }
+}

@@ -1,0 +1,119 @@
+//! Containers from their making to their removal.
+
+use super::{
+    Engine, EngineError,
+    error::Doing,
+    found::{Found, Listed},
+};
+use bollard::{
+    body_try_stream,
+    models::ContainerCreateBody,
+    query_parameters::{
+        CreateContainerOptions, KillContainerOptions, ListContainersOptions,
+        RemoveContainerOptions, StopContainerOptions, UploadToContainerOptions,
+    },
+};
+use bytes::Bytes;
+use futures_util::stream;
+use std::{collections::HashMap, time::Duration};
+use tokio::time::{Instant, sleep};
+
+/// How much longer than its grace a stop may take.
+const STOP_SLACK: Duration = Duration::from_secs(60);
+
+/// How long a removal that somebody else has begun may take.
+const REMOVAL_MAX: Duration = Duration::from_secs(20);
+const LOOKS_APART: Duration = Duration::from_millis(20);
+
+impl Engine {
+    /// Its id.
+    pub async fn create(
+        &self,
+        name: &str,
+        body: ContainerCreateBody,
+    ) -> Result<String, EngineError> {
+        let options = CreateContainerOptions { name: Some(name.to_owned()), ..Default::default() };
+        let created = self.docker().await?.create_container(Some(options), body).await;
+        let created = created.doing(format_args!("create container `{name}`"))?;
+        for warning in created.warnings {
+            tracing::debug!(container = name, warning, "engine warned");
+        }
+        Ok(created.id)
+    }
+
+    /// Unpacks an archive in the container's directory `path`. It need not run.
+    pub async fn put(
+        &self,
+        id: &str,
+        path: &str,
+        archive: impl IntoIterator<Item = Bytes, IntoIter: Send + 'static>,
+    ) -> Result<(), EngineError> {
+        let options = UploadToContainerOptions { path: path.to_owned(), ..Default::default() };
+        let body = body_try_stream(stream::iter(archive.into_iter().map(Ok)));
+        let put = self.docker().await?.upload_to_container(id, Some(options), body).await;
+        put.doing(format_args!("copy files into `{path}`"))
+    }
+
+    pub async fn start(&self, id: &str) -> Result<(), EngineError> {
+        self.docker().await?.start_container(id, None).await.doing("start the container")
+    }
+
+    /// Asks for its end, and forces it after `grace`. One that ended is stopped already.
+    pub async fn stop(&self, id: &str, grace: Duration) -> Result<(), EngineError> {
+        // Whole seconds, up: a short grace never becomes none.
+        let grace_s = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
+        let t = Some(i32::try_from(grace_s).unwrap_or(i32::MAX));
+        let docker = self.docker().await?.with_timeout(grace.saturating_add(STOP_SLACK));
+        let options = StopContainerOptions { t, ..Default::default() };
+        docker.stop_container(id, Some(options)).await.doing("stop the container")
+    }
+
+    pub async fn kill(&self, id: &str) -> Result<(), EngineError> {
+        let options = KillContainerOptions { signal: "SIGKILL".to_owned() };
+        let killed = self.docker().await?.kill_container(id, Some(options)).await;
+        killed.doing("kill the container")
+    }
+
+    /// By force, with its volumes. Whether it was there.
+    pub async fn remove(&self, id: &str) -> Result<bool, EngineError> {
+        let options = RemoveContainerOptions { v: true, force: true, link: false };
+        let removed = self.docker().await?.remove_container(id, Some(options)).await;
+        match removed.doing("remove the container") {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_not_found() => Ok(false),
+            // Somebody else is at it.
+            Err(error) if error.is_conflict() => self.leaves(id).await?.then_some(true).ok_or(error),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn leaves(&self, id: &str) -> Result<bool, EngineError> {
+        let deadline = Instant::now() + REMOVAL_MAX;
+        while self.find(id).await?.is_some() {
+            if Instant::now() > deadline {
+                return Ok(false);
+            }
+            sleep(LOOKS_APART).await;
+        }
+        Ok(true)
+    }
+
+    /// By id or by name.
+    pub async fn find(&self, id: &str) -> Result<Option<Found>, EngineError> {
+        let found = self.docker().await?.inspect_container(id, None).await;
+        match found.doing(format_args!("look at container `{id}`")) {
+            Ok(found) => Ok(Some(Found::read(found))),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Every container with this label, whatever its value and the container's state.
+    pub async fn list(&self, label: &str) -> Result<Vec<Listed>, EngineError> {
+        let filters = HashMap::from([("label".to_owned(), vec![label.to_owned()])]);
+        let options =
+            ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
+        let listed = self.docker().await?.list_containers(Some(options)).await;
+        Ok(listed.doing("list containers")?.into_iter().map(Listed::read).collect())
+    }
+}

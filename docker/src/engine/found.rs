@@ -1,0 +1,105 @@
+//! A container as the engine describes it, in our own words.
+
+use bollard::models::{
+    ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, ContainerSummary,
+    ContainerSummaryStateEnum,
+};
+use std::collections::{BTreeMap, HashMap};
+
+#[derive(Debug, Clone)]
+pub struct Found {
+    pub id: String,
+    pub state: State,
+    pub labels: HashMap<String, String>,
+    pub env: Vec<String>,
+    /// Its address on each network.
+    pub networks: BTreeMap<String, String>,
+    /// `8080/tcp`: the address and port of the engine's machine.
+    pub ports: BTreeMap<String, (String, u16)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    NotStarted,
+    /// Paused counts as running.
+    Running,
+    Ended(Ended),
+    /// Somebody removes it at this moment.
+    Leaving,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    pub code: i64,
+    /// Some process in there was killed for memory.
+    pub out_of_memory: bool,
+    /// Why it did not start, in the engine's words.
+    pub error: String,
+}
+
+/// A line of a list of containers.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    pub id: String,
+    pub labels: HashMap<String, String>,
+    pub is_running: bool,
+}
+
+impl Found {
+    pub(super) fn read(found: ContainerInspectResponse) -> Self {
+        let (labels, env) = found.config.map_or_else(Default::default, |config| {
+            (config.labels.unwrap_or_default(), config.env.unwrap_or_default())
+        });
+        let (networks, ports) = found.network_settings.map_or_else(Default::default, |settings| {
+            (settings.networks.unwrap_or_default(), settings.ports.unwrap_or_default())
+        });
+        let networks = networks.into_iter().filter_map(|(name, endpoint)| {
+            let v4 = endpoint.ip_address.filter(|it| !it.is_empty());
+            let address = v4.or(endpoint.global_ipv6_address.filter(|it| !it.is_empty()))?;
+            Some((name, address))
+        });
+        let ports = ports.into_iter().filter_map(|(port, bindings)| {
+            let binding = bindings?.into_iter().next()?;
+            let host_port = binding.host_port?.parse().ok()?;
+            Some((port, (binding.host_ip.unwrap_or_default(), host_port)))
+        });
+        Self {
+            id: found.id.unwrap_or_default(),
+            state: found.state.map_or(State::Leaving, state),
+            labels,
+            env,
+            networks: networks.collect(),
+            ports: ports.collect(),
+        }
+    }
+}
+
+fn state(state: ContainerState) -> State {
+    use ContainerStateStatusEnum as Status;
+    match state.status {
+        Some(Status::CREATED) => State::NotStarted,
+        Some(Status::RUNNING | Status::PAUSED | Status::RESTARTING | Status::STOPPING) => {
+            State::Running
+        }
+        Some(Status::EXITED | Status::DEAD) => State::Ended(Ended {
+            code: state.exit_code.unwrap_or(-1),
+            out_of_memory: state.oom_killed.unwrap_or(false),
+            error: state.error.unwrap_or_default(),
+        }),
+        Some(Status::REMOVING | Status::EMPTY) | None => State::Leaving,
+    }
+}
+
+impl Listed {
+    pub(super) fn read(summary: ContainerSummary) -> Self {
+        use ContainerSummaryStateEnum as Status;
+        Self {
+            id: summary.id.unwrap_or_default(),
+            labels: summary.labels.unwrap_or_default(),
+            is_running: matches!(
+                summary.state,
+                Some(Status::RUNNING | Status::PAUSED | Status::RESTARTING | Status::STOPPING)
+            ),
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Containers of a Docker engine, with the sandbox-server put into any image.
+//!
+//! [`Engine`] speaks with the engine and knows nothing of slots; [`DockerBackend`] is the trait on
+//! top of it. The engine is the only memory: what is known of a container stands in its labels and
+//! its environment, so that a later pool finds it, from another machine too.
+//!
+//! Invariant: nothing is taken for gone because the engine did not answer. What it does say after
+//! a silence is looked up as a whole, and not put together from what was heard before.
+
+mod backend;
+mod diagnose;
+mod engine;
+mod exit;
+mod filter;
+mod keeper;
+mod names;
+mod parcel;
+mod plan;
+mod ready;
+mod seen;
+mod settings;
+mod tell;
+mod token;
+mod watcher;
+
+pub use backend::DockerBackend;
+pub use engine::{
+    Attached, Ended, Engine, EngineError, Event, Fault, Found, Listed, LogTail, News, NewsFeed,
+    Piece, Selector, State,
+};
+pub use filter::NAMESPACES_FILTER;
+pub use settings::{
+    ContainerSettings, Data, DockerSettings, Inject, Ports, Pull, Reach, SettingsFaults, User,
+    Walls,
+};

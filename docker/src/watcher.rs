@@ -1,0 +1,65 @@
+//! Hears of the engine that containers may have ended, and has their keepers look.
+//!
+//! Invariant: a container that ended is looked at whatever became of the event that said so: after
+//! each cut, and every now and then, all of them are compared with the engine's list.
+
+use crate::{
+    backend::Shared,
+    engine::{News, NewsFeed, Selector},
+    keeper::chain,
+    names,
+};
+use std::{collections::HashSet, sync::Weak, time::Duration};
+use tokio::time::timeout;
+
+/// A connection that died without a word is found out by this.
+const LOOK_EVERY: Duration = Duration::from_mins(1);
+/// After a look that failed.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+pub(crate) fn selector(owner: &str) -> Selector {
+    Selector {
+        label: names::OWNER.to_owned(),
+        value: owner.to_owned(),
+        actions: &["die", "destroy"],
+    }
+}
+
+/// To the end of the backend.
+pub(crate) async fn watch(shared: Weak<Shared>, mut feed: NewsFeed) {
+    let mut is_behind = false;
+    loop {
+        let patience = if is_behind { LOOK_AGAIN } else { LOOK_EVERY };
+        let news = timeout(patience, feed.next()).await;
+        let Some(shared) = shared.upgrade() else { return };
+        match news {
+            Ok(News::Event(event)) => {
+                if let Some(held) = shared.held_by_id(&event.id) {
+                    held.ask_to_look();
+                }
+            }
+            Ok(News::LookAgain) | Err(_) => is_behind = !look(&shared).await,
+        }
+    }
+}
+
+/// Whether the engine said what there is.
+async fn look(shared: &Shared) -> bool {
+    // Before the list: what was started since is not on it.
+    let held = shared.all_held();
+    let listed = match shared.engine.list(names::OWNER).await {
+        Ok(listed) => listed,
+        Err(error) => {
+            tracing::warn!(error = %chain(&error), "containers not listed");
+            return false;
+        }
+    };
+    let running: HashSet<&str> =
+        listed.iter().filter(|it| it.is_running).map(|it| it.id.as_str()).collect();
+    for held in held {
+        if !running.contains(held.id.as_str()) {
+            held.ask_to_look();
+        }
+    }
+    true
+}

@@ -1,0 +1,23 @@
+//! Containers of a real engine, with the shipped sandbox-server in them.
+//!
+//! Needs an engine and images, which `tests/engine.sh` finds or makes, and the static executable.
+//! Without these the tests are skipped, and say so.
+
+#[cfg(test)]
+mod adoption;
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod cuts;
+#[cfg(test)]
+mod failures;
+#[cfg(test)]
+mod house;
+#[cfg(test)]
+mod images;
+#[cfg(test)]
+mod low_level;
+#[cfg(test)]
+mod proxy;
+#[cfg(test)]
+mod serving;
