@@ -19,7 +19,7 @@ use std::{collections::HashMap, time::Duration};
 use tokio::time::{Instant, sleep};
 
 /// How much longer than its grace a stop may take.
-const STOP_SLACK: Duration = Duration::from_secs(60);
+const STOP_SLACK: Duration = Duration::from_mins(1);
 
 /// How long a removal that somebody else has begun may take.
 const REMOVAL_MAX: Duration = Duration::from_secs(20);

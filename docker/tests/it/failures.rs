@@ -9,10 +9,8 @@ use tokio::time::timeout;
 
 /// An error with its causes.
 fn chain(error: &dyn Error) -> String {
-    std::iter::successors(Some(error), |error| error.source())
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
+    let causes = error.source().map(chain);
+    causes.map_or(error.to_string(), |causes| format!("{error}: {causes}"))
 }
 
 async fn failure(backend: &DockerBackend) -> (BackendError, String) {

@@ -19,7 +19,7 @@ async fn serves(house: &House, rung: &str, seen: impl AsyncFnOnce(&Address, &str
     let address = ready(&mut facts).await;
     let settings = &house.settings.default;
     assert_eq!(health(&address).await["isolation"], rung, "{settings:?}");
-    assert_eq!(status_of_a_stranger(&address).await, 401);
+    assert_eq!(status_of_a_stranger(&address).await, 403);
     let said = output(&address, "echo text > f; cat f; id -u").await;
     let uid = said.strip_prefix("text\n").unwrap().trim();
     assert_ne!(uid, "0", "{settings:?}");
@@ -107,8 +107,7 @@ async fn a_published_port_is_reached_on_loopback() {
     .await;
 }
 
-/// It wants to run as somebody else, something else, elsewhere, to be stopped by another signal, and
-/// to be looked at.
+/// It wants to run as somebody else, something else, elsewhere, and to be looked at.
 #[tokio::test]
 async fn an_image_with_wishes_of_its_own_serves() {
     let Some(mut house) = House::open("an image with wishes") else { return };
@@ -119,7 +118,6 @@ async fn an_image_with_wishes_of_its_own_serves() {
         "ENTRYPOINT [\"/bin/false\"]",
         "USER 1000",
         "WORKDIR /nowhere",
-        "STOPSIGNAL SIGUSR1",
         "HEALTHCHECK CMD false",
         "VOLUME /data",
         "ENV SLOTMUX_CONTAINER_TOKEN=baked",

@@ -110,11 +110,12 @@ async fn relay(
     if engine.write_all(&bytes[..asked]).await.is_err() {
         return;
     }
-    let Ok(answered) = engine.read(&mut bytes).await else { return };
-    if client.write_all(&bytes[..answered]).await.is_err() {
-        return;
-    }
+    // Of other calls there may be more to come before there is an answer.
     if is_events {
+        let Ok(answered) = engine.read(&mut bytes).await else { return };
+        if client.write_all(&bytes[..answered]).await.is_err() {
+            return;
+        }
         listens.send_modify(|count| *count += 1);
     }
     let (mut from_client, mut to_client) = split(client);
