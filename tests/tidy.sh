@@ -24,6 +24,7 @@ depends edge protocol
 depends sandbox-server protocol edge
 depends backend protocol
 depends local backend protocol
+depends docker backend protocol
 depends pool backend protocol edge
 
 # The pure core knows no clock, no runtime and no wire.

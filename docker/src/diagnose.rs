@@ -108,7 +108,9 @@ async fn profile(
     findings.push(Ok(match container.walls {
         Walls::Ordinary => format!("profile `{name}`: ordinary containers, the rung `uid`"),
         Walls::Namespaces => {
-            format!("profile `{name}`: the rung `namespaces`, where the machine lets users have them")
+            format!(
+                "profile `{name}`: the rung `namespaces`, where the machine lets users have them"
+            )
         }
     }));
 }

@@ -3,6 +3,7 @@
 //! Invariant: whatever is read of a stream is read at the reader's pace, and what is kept of it is
 //! bounded.
 
+mod clock;
 mod containers;
 mod error;
 mod events;
@@ -41,10 +42,7 @@ impl Engine {
     pub fn new(host: Option<&str>) -> Self {
         let said = || env::var(HOST_VARIABLE).ok().filter(|it| !it.is_empty());
         let host = host.map(str::to_owned).or_else(said);
-        Self {
-            host: host.as_deref().unwrap_or(HOST_DEFAULT).into(),
-            connected: Arc::default(),
-        }
+        Self { host: host.as_deref().unwrap_or(HOST_DEFAULT).into(), connected: Arc::default() }
     }
 
     pub fn host(&self) -> &str {

@@ -39,11 +39,12 @@ enum LaunchError {
     NoImage(String),
     #[error("image `{image}` was not pulled in {} minutes", PULL_MAX.as_secs() / 60)]
     PullTooLong { image: String },
-    /// As an engine may say it: nobody has changed anything so far.
     #[error("image `{image}` cannot be had")]
     Pull { image: String, source: EngineError },
     #[error("the engine has another container of this name, which is not ours")]
     Taken,
+    #[error("somebody removed it while it was started")]
+    Lost,
     #[error("it has no address on network `{0}`")]
     NoAddress(String),
     #[error(transparent)]
@@ -128,7 +129,11 @@ impl Shared {
     }
 
     /// Unless it is there: then something else is missing, as `missing` says.
-    async fn fetch_image(&self, spec: &LaunchSpec, missing: EngineError) -> Result<(), LaunchError> {
+    async fn fetch_image(
+        &self,
+        spec: &LaunchSpec,
+        missing: EngineError,
+    ) -> Result<(), LaunchError> {
         let container = self.settings.of_profile(&spec.labels.profile);
         let image = container.image.clone();
         let _one_for_all = self.pulling.lock().await;
@@ -166,7 +171,7 @@ impl Shared {
         // One that ended at once is still there, with its last words.
         let found = self.engine.find(id).await?;
         let started = found.and_then(|found| Container::read(&self.settings, found));
-        let started = started.ok_or(LaunchError::Taken)?;
+        let started = started.ok_or(LaunchError::Lost)?;
         if started.state == State::Running && started.address.is_none() {
             return Err(LaunchError::NoAddress(container.network.clone()));
         }
@@ -203,6 +208,7 @@ impl LaunchError {
             | Self::Interrupted(_)
             | Self::PullTooLong { .. }
             | Self::Taken
+            | Self::Lost
             | Self::Engine(_) => true,
         }
     }

@@ -82,7 +82,9 @@ impl Engine {
             Ok(()) => Ok(true),
             Err(error) if error.is_not_found() => Ok(false),
             // Somebody else is at it.
-            Err(error) if error.is_conflict() => self.leaves(id).await?.then_some(true).ok_or(error),
+            Err(error) if error.is_conflict() => {
+                self.leaves(id).await?.then_some(true).ok_or(error)
+            }
             Err(error) => Err(error),
         }
     }

@@ -3,7 +3,7 @@
 //! Invariant: whoever looks at everything on each [`News::LookAgain`], and hears the events after
 //! it, misses nothing. An event may be told twice.
 
-use super::{Engine, EngineError, error::Doing};
+use super::{Engine, EngineError, clock::unix_seconds, error::Doing};
 use bollard::{
     errors::Error,
     models::{EventMessage, SystemInfo},
@@ -85,17 +85,15 @@ impl Engine {
     ) -> Result<BoxStream<'static, Result<EventMessage, Error>>, EngineError> {
         // Its own clock: ours may differ. It also shows that the engine answers.
         let SystemInfo { system_time, .. } = self.info().await?;
-        let since = since.get_or_insert_with(|| system_time.unwrap_or_default()).clone();
+        if since.is_none() {
+            *since = system_time.and_then(|date| unix_seconds(&date)).map(|it| it.to_string());
+        }
         let filters = HashMap::from([
             ("type".to_owned(), vec!["container".to_owned()]),
             ("event".to_owned(), selector.actions.iter().map(ToString::to_string).collect()),
             ("label".to_owned(), vec![format!("{}={}", selector.label, selector.value)]),
         ]);
-        let options = EventsOptions {
-            since: Some(since).filter(|it| !it.is_empty()),
-            until: None,
-            filters: Some(filters),
-        };
+        let options = EventsOptions { since: since.clone(), until: None, filters: Some(filters) };
         // Held by the stream: it has to outlive this call.
         let docker = self.docker().await?;
         Ok(docker.events(Some(options)).boxed())
@@ -178,20 +176,20 @@ mod tests {
     use super::*;
     use bollard::models::EventActor;
 
-    fn message(nanos: i64) -> Result<EventMessage, Error> {
-        Ok(EventMessage {
+    fn message(nanos: i64) -> EventMessage {
+        EventMessage {
             action: Some("die".to_owned()),
             actor: Some(EventActor { id: Some(nanos.to_string()), attributes: None }),
             time_nano: Some(nanos),
             ..Default::default()
-        })
+        }
     }
 
     #[tokio::test]
     async fn a_slow_reader_is_told_to_look_again_and_a_later_stream_goes_on_from_the_last_event() {
         let (sender, mut news) = mpsc::channel(2);
         let mut since = None;
-        let messages = [1, 2, 3, 4].map(|n| message(n * 1_500_000_000));
+        let messages = [1, 2, 3, 4].map(|n| Ok(message(n * 1_500_000_000)));
         let read = async {
             let mut told = Vec::new();
             while let Some(news) = news.recv().await {

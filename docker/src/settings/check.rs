@@ -67,10 +67,7 @@ fn check_container(profile: &str, container: &ContainerSettings, faults: &mut Ve
     unless(memory == 0 || memory >= MEMORY_BYTES_MIN, "`memory_bytes_max` is 0 or at least 6 MiB");
     let sizes = [memory, container.shm_bytes];
     unless(sizes.iter().all(|size| i64::try_from(*size).is_ok()), "sizes are below 8 EiB");
-    unless(
-        !matches!(container.data, Data::Tmpfs { bytes_max: 0 }),
-        "`data` in memory has a limit",
-    );
+    unless(!matches!(container.data, Data::Tmpfs { bytes_max: 0 }), "`data` in memory has a limit");
     // What covers /proc is all that keeps root in there from the machine's own switches.
     unless(
         container.walls != Walls::Namespaces

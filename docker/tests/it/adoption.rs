@@ -126,7 +126,8 @@ async fn a_diagnosis_names_the_engine_the_server_and_the_image() {
     assert!(diagnosis.usable, "{diagnosis:#?}");
     let text = diagnosis.findings.join("\n");
     let program = house.settings.program.display().to_string();
-    for word in ["engine ", &*program, "into any image", &*house.settings.default.image, "seccomp"] {
+    for word in ["engine ", &*program, "into any image", &*house.settings.default.image, "seccomp"]
+    {
         assert!(text.contains(word), "{word}: {text}");
     }
 }

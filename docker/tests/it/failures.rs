@@ -67,8 +67,7 @@ async fn a_port_that_is_taken_is_told_and_leaves_nothing() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let bind = IpAddr::from([127, 0, 0, 1]);
-    house.settings.reach =
-        Reach::Published(Ports { bind, range: Some(port..=port), host: None });
+    house.settings.reach = Reach::Published(Ports { bind, range: Some(port..=port), host: None });
     let (error, text) = failure(&house.backend()).await;
     assert!(matches!(error, BackendError::Unavailable { .. }), "{text}");
     assert!(text.contains("in use") || text.contains("allocated"), "{text}");

@@ -63,8 +63,7 @@ impl House {
         let owner = format!("label=slotmux.owner={}", self.settings.owner);
         let containers =
             docker(&["ps", "--all", "--filter", &owner, "--format", "container {{.Names}}"]);
-        let volumes =
-            docker(&["volume", "ls", "--filter", &owner, "--format", "volume {{.Name}}"]);
+        let volumes = docker(&["volume", "ls", "--filter", &owner, "--format", "volume {{.Name}}"]);
         let lines = [containers.expect("ps"), volumes.expect("volume ls")];
         lines.iter().flat_map(|text| text.lines()).map(str::to_owned).collect()
     }
