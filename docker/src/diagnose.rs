@@ -1,8 +1,8 @@
 //! What `slotmux doctor` says of this backend.
 
 use crate::{
+    causes::chain,
     engine::Engine,
-    keeper::chain,
     parcel,
     settings::{ContainerSettings, DockerSettings, Pull, Walls},
 };

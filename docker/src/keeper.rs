@@ -5,12 +5,13 @@
 //! container's name is free again only then, in both cases.
 
 use crate::{
+    causes::chain,
     engine::{Ended, Engine, EngineError, State},
     exit, ready,
     seen::Container,
     tell::Teller,
 };
-use slotmux_backend::{Address, Cause, Exit, Fact, Phase, Seen};
+use slotmux_backend::{Address, Exit, Fact, Phase, Seen};
 use slotmux_protocol::ContainerId;
 use std::{sync::Arc, time::Duration, time::SystemTime};
 use tokio::{
@@ -133,7 +134,7 @@ impl Keeper {
             Life::Ended(ended) => {
                 let exit = self.exit(ended.as_ref()).await;
                 self.ended(exit).await;
-                self.engine.remove(&self.container.id).await.map(drop)
+                self.clear().await
             }
         };
         if let Err(error) = &removed {
@@ -244,9 +245,18 @@ impl Keeper {
             tracing::warn!(%container, error = %chain(&error), "container did not stop when asked");
         }
         // Unless this is known to be done, it is not gone.
-        self.engine.remove(&self.container.id).await?;
+        self.clear().await?;
         self.ended(exit::of_asked()).await;
         Ok(())
+    }
+
+    async fn clear(&self) -> Result<(), EngineError> {
+        let was_there = self.engine.remove(&self.container.id).await?;
+        match &self.container.volume {
+            // Whoever removed it may have left what was in it.
+            Some(volume) if !was_there => self.engine.remove_volume(volume).await,
+            Some(_) | None => Ok(()),
+        }
     }
 
     async fn ended(&self, exit: Exit) {
@@ -275,21 +285,4 @@ async fn asked(mut stop: watch::Receiver<Option<Duration>>) -> Duration {
             return std::future::pending().await;
         }
     }
-}
-
-/// An error with its causes.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
-
-/// What a stop or a launch says of a container whose keeper could not remove it.
-pub(crate) fn not_removed(why: String) -> Cause {
-    format!("it could not be removed: {why}").into()
 }

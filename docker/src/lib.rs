@@ -8,6 +8,7 @@
 //! a silence is looked up as a whole, and not put together from what was heard before.
 
 mod backend;
+mod causes;
 mod diagnose;
 mod engine;
 mod exit;

@@ -3,7 +3,7 @@
 use crate::{
     engine::{Found, State},
     names::Marks,
-    plan::{PORT_KEY, TOKEN_VARIABLE},
+    plan::{DIR, PORT_KEY, TOKEN_VARIABLE},
     settings::{DockerSettings, Reach},
 };
 use slotmux_backend::Address;
@@ -15,6 +15,8 @@ pub(crate) struct Container {
     pub(crate) marks: Marks,
     pub(crate) id: String,
     pub(crate) state: State,
+    /// Its own, in which the server and the slots' files are.
+    pub(crate) volume: Option<String>,
     /// `None`: it is on no network. So it is when it has ended.
     pub(crate) address: Option<Address>,
 }
@@ -28,7 +30,8 @@ impl Container {
         })?;
         let address = authority(&settings.reach, &found)
             .map(|authority| Address { authority, token: token.to_owned() });
-        Some(Self { marks, id: found.id, state: found.state, address })
+        let volume = found.volumes.get(DIR).cloned();
+        Some(Self { marks, id: found.id, state: found.state, volume, address })
     }
 }
 
@@ -63,6 +66,7 @@ mod tests {
             state: State::Running,
             labels: HashMap::new(),
             env: Vec::new(),
+            volumes: BTreeMap::new(),
             networks: networks.iter().map(|(n, a)| ((*n).to_owned(), (*a).to_owned())).collect(),
             ports: ports
                 .iter()

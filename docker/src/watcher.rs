@@ -5,8 +5,8 @@
 
 use crate::{
     backend::Shared,
+    causes::chain,
     engine::{News, NewsFeed, Selector},
-    keeper::chain,
     names,
 };
 use std::{collections::HashSet, sync::Weak, time::Duration};

@@ -2,9 +2,10 @@
 
 use super::Shared;
 use crate::{
+    causes::{chain, not_removed},
     engine::{EngineError, Found, Listed, State},
     exit,
-    keeper::{Held, chain, not_removed},
+    keeper::Held,
     names::{self, Marks, engine_name},
     ready,
     seen::Container,

@@ -5,8 +5,9 @@
 
 use super::{Shared, adopt::removed};
 use crate::{
+    causes::chain,
     engine::{EngineError, State},
-    keeper::{Stage, chain},
+    keeper::Stage,
     names::{NameTooLong, engine_name},
     parcel::ParcelError,
     plan::{DIR, Plan},

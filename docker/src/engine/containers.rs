@@ -10,7 +10,8 @@ use bollard::{
     models::ContainerCreateBody,
     query_parameters::{
         CreateContainerOptions, KillContainerOptions, ListContainersOptions,
-        RemoveContainerOptions, StopContainerOptions, UploadToContainerOptions,
+        RemoveContainerOptions, RemoveVolumeOptions, StopContainerOptions,
+        UploadToContainerOptions,
     },
 };
 use bytes::Bytes;
@@ -86,6 +87,15 @@ impl Engine {
                 self.leaves(id).await?.then_some(true).ok_or(error)
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// What a container leaves that was removed without its volumes. Idempotent.
+    pub async fn remove_volume(&self, name: &str) -> Result<(), EngineError> {
+        let removed = self.docker().await?.remove_volume(name, None::<RemoveVolumeOptions>).await;
+        match removed.doing(format_args!("remove volume `{name}`")) {
+            Err(error) if error.is_not_found() => Ok(()),
+            other => other,
         }
     }
 

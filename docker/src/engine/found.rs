@@ -14,6 +14,8 @@ pub struct Found {
     pub env: Vec<String>,
     /// Its address on each network.
     pub networks: BTreeMap<String, String>,
+    /// By the directory where each is.
+    pub volumes: BTreeMap<String, String>,
     /// `8080/tcp`: the address and port of the engine's machine.
     pub ports: BTreeMap<String, (String, u16)>,
 }
@@ -63,8 +65,13 @@ impl Found {
             let host_port = binding.host_port?.parse().ok()?;
             Some((port, (binding.host_ip.unwrap_or_default(), host_port)))
         });
+        let volumes = found.mounts.unwrap_or_default().into_iter().filter_map(|mount| {
+            let name = mount.name.filter(|it| !it.is_empty())?;
+            Some((mount.destination?, name))
+        });
         Self {
             id: found.id.unwrap_or_default(),
+            volumes: volumes.collect(),
             state: found.state.map_or(State::Leaving, state),
             labels,
             env,

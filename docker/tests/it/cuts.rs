@@ -100,6 +100,7 @@ async fn containers_that_ended_during_a_cut_are_told_with_how_they_ended() {
     assert_eq!(gone(&mut facts).await.kind, ExitKind::Stopped);
     backend.stop(&spec("killed").container, GRACE).await.unwrap();
     backend.stop(&spec("removed").container, GRACE).await.unwrap();
+    assert_eq!(house.leftovers(), [""; 0], "its volume neither");
 }
 
 #[tokio::test]
