@@ -40,7 +40,12 @@ impl Shared {
         let doing = format!("stop container `{container}`");
         self.watch();
         let held = {
-            let _turn = self.turn(&container).await;
+            // A launch may wait for its image, and who stops it is not to wait as long.
+            let turn = timeout(grace.saturating_add(STOP_SLACK), self.turn(&container)).await;
+            let _turn = turn.map_err(|elapsed| BackendError::Unknown {
+                doing: doing.clone(),
+                source: elapsed.into(),
+            })?;
             match self.held(&container) {
                 Some(held) => Some(held),
                 None => self

@@ -124,3 +124,16 @@ async fn an_engine_that_is_down_is_unavailable_and_names_its_address() {
     let (error, text) = failure(&DockerBackend::new(settings).unwrap()).await;
     assert!(matches!(error, BackendError::Refused { .. }), "{text}");
 }
+
+#[tokio::test]
+async fn a_container_that_its_own_memory_does_not_suffice_is_told_as_out_of_memory() {
+    let Some(mut house) = House::open("out of memory") else { return };
+    house.settings.default.memory_bytes_max = 8 << 20;
+    let mut spec = spec("one");
+    spec.slots = 200;
+    let backend = house.backend();
+    let exit = end_of(&backend, spec.clone()).await;
+    assert_eq!(exit.kind, ExitKind::OutOfMemory, "{}", exit.reason);
+    backend.stop(&spec.container, LIMIT).await.unwrap();
+    assert_eq!(house.leftovers(), [""; 0]);
+}
