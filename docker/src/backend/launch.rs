@@ -160,8 +160,9 @@ impl Shared {
         user: User,
     ) -> Result<Container, LaunchError> {
         let container = self.settings.of_profile(&spec.labels.profile);
-        // In memory it is there only when the container runs.
-        let data_of = (container.data == Data::Volume).then_some(user);
+        // In memory it is there only when the container runs; and root makes it itself, which saves
+        // the engine a mount.
+        let data_of = (container.data == Data::Volume && user != User::ROOT).then_some(user);
         let (parcel, settings) = (self.parcel.clone(), self.settings.clone());
         let pack = move || parcel.pack(&settings.program, settings.inject, data_of);
         let pieces = tokio::task::spawn_blocking(pack).await??;
