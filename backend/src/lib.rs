@@ -7,6 +7,11 @@
 
 pub mod conformance;
 pub mod fake;
+mod tell;
+mod words;
+
+pub use tell::Teller;
+pub use words::{chain, last_lines};
 
 use futures_util::future::BoxFuture;
 use slotmux_protocol::{ContainerId, Isolation, Network, ProfileName, Root, SlotLimits};

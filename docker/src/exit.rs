@@ -1,12 +1,8 @@
 //! How a container ended, in words.
 
 use crate::engine::Ended;
-use slotmux_backend::{Exit, ExitKind};
+use slotmux_backend::{Exit, ExitKind, last_lines};
 use std::fmt::Write;
-
-/// Of the log, in the reason.
-const LINES_MAX: usize = 5;
-const LINE_CHARS_MAX: usize = 200;
 
 const SIGNAL_KILL: i32 = 9;
 /// What a shell and an engine say of a process that a signal has ended.
@@ -52,18 +48,6 @@ fn kind(ended: &Ended) -> ExitKind {
     }
 }
 
-fn last_lines(log: &str) -> String {
-    let mut lines: Vec<String> = log
-        .lines()
-        .rev()
-        .filter(|line| !line.trim().is_empty())
-        .take(LINES_MAX)
-        .map(|line| line.trim().chars().take(LINE_CHARS_MAX).collect())
-        .collect();
-    lines.reverse();
-    lines.join(" | ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,16 +71,5 @@ mod tests {
             assert_eq!(of_unasked(Some(&ended), "").kind, kind, "{ended:?}");
         }
         assert_eq!(of_unasked(None, "").kind, ExitKind::Vanished);
-    }
-
-    #[test]
-    fn the_last_words_are_few_and_short() {
-        let lines: Vec<String> =
-            (0..100).map(|n| format!("line {n} {}", "x".repeat(500))).collect();
-        let reason = of_unasked(Some(&ended(1, false)), &lines.join("\n\n")).reason;
-        let words = reason.split_once("it last said: ").unwrap().1;
-        assert!(words.starts_with("line 95 "), "{words}");
-        assert_eq!(words.split(" | ").count(), LINES_MAX);
-        assert!(words.len() <= LINES_MAX * (LINE_CHARS_MAX + 3));
     }
 }

@@ -9,9 +9,8 @@ use crate::{
     engine::{Ended, Engine, EngineError, State},
     exit, ready,
     seen::Container,
-    tell::Teller,
 };
-use slotmux_backend::{Address, Exit, Fact, Phase, Seen};
+use slotmux_backend::{Address, Exit, Fact, Phase, Seen, Teller};
 use slotmux_protocol::ContainerId;
 use std::{sync::Arc, time::Duration, time::SystemTime};
 use tokio::{

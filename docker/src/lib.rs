@@ -20,7 +20,6 @@ mod plan;
 mod ready;
 mod seen;
 mod settings;
-mod tell;
 mod token;
 mod watcher;
 

@@ -6,10 +6,11 @@ use crate::{
     exit,
     keeper::{Held, Keeper, Stage, remove_debris},
     layout::{self, ContainerDir},
-    tell::Teller,
 };
 use futures_util::future::BoxFuture;
-use slotmux_backend::{Backend, BackendError, Cause, Diagnosis, Fact, Facts, LaunchSpec, Seen};
+use slotmux_backend::{
+    Backend, BackendError, Cause, Diagnosis, Fact, Facts, LaunchSpec, Seen, Teller, chain,
+};
 use slotmux_protocol::ContainerId;
 use std::{
     collections::HashMap,
@@ -334,15 +335,4 @@ fn state_dir_fault(doing: &str, error: io::Error) -> BackendError {
     } else {
         unavailable(doing, error)
     }
-}
-
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -1,12 +1,8 @@
 //! How a sandbox-server ended, in words.
 
 use rustix::process::WaitIdStatus;
-use slotmux_backend::{Exit, ExitKind};
+use slotmux_backend::{Exit, ExitKind, last_lines};
 use std::fmt::Write;
-
-/// Of the log, in the reason.
-const LINES_MAX: usize = 5;
-const LINE_CHARS_MAX: usize = 200;
 
 /// `status` is absent when it was somebody else's child. `log` is the end of what it printed.
 pub(crate) fn of_unasked(status: Option<WaitIdStatus>, log: &str) -> Exit {
@@ -41,18 +37,6 @@ pub(crate) fn of_asked() -> Exit {
     Exit { kind: ExitKind::Stopped, reason: "sandbox-server was stopped".to_owned() }
 }
 
-fn last_lines(log: &str) -> String {
-    let mut lines: Vec<String> = log
-        .lines()
-        .rev()
-        .filter(|line| !line.trim().is_empty())
-        .take(LINES_MAX)
-        .map(|line| line.trim().chars().take(LINE_CHARS_MAX).collect())
-        .collect();
-    lines.reverse();
-    lines.join(" | ")
-}
-
 fn name(signal: i32) -> &'static str {
     match signal {
         1 => " (SIGHUP)",
@@ -76,17 +60,6 @@ fn name(signal: i32) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_last_words_are_few_and_short() {
-        let lines: Vec<String> =
-            (0..100).map(|n| format!("line {n} {}", "x".repeat(500))).collect();
-        let log = lines.join("\n\n");
-        let words = last_lines(&log);
-        assert!(words.starts_with("line 95 "), "{words}");
-        assert_eq!(words.split(" | ").count(), LINES_MAX);
-        assert!(words.len() <= LINES_MAX * (LINE_CHARS_MAX + 3));
-    }
 
     #[test]
     fn an_unknown_end_is_no_success() {

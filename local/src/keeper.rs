@@ -11,10 +11,9 @@ use crate::{
     process::Exited,
     ready::{self, ReadyError},
     remove,
-    tell::Teller,
 };
 use rustix::process::Signal;
-use slotmux_backend::{Address, Exit, Fact, Phase, Seen};
+use slotmux_backend::{Address, Exit, Fact, Phase, Seen, Teller};
 use slotmux_protocol::ContainerId;
 use std::{fs::OpenOptions, io, path::Path, process::Stdio, sync::Arc, time::Duration};
 use tokio::{

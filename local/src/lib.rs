@@ -17,7 +17,6 @@ mod process;
 mod ready;
 mod record;
 mod remove;
-mod tell;
 
 pub use backend::LocalBackend;
 

@@ -6,9 +6,9 @@ use crate::{
     parcel::Parcel,
     seen::Container,
     settings::DockerSettings,
-    tell::Teller,
     watcher,
 };
+use slotmux_backend::Teller;
 use slotmux_protocol::ContainerId;
 use std::{
     collections::HashMap,
