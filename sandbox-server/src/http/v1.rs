@@ -126,6 +126,6 @@ fn check_time(server: &Server, millis: u64, field: &str) -> Result<(), Problem> 
     if (1..=max_ms).contains(&millis) {
         return Ok(());
     }
-    let detail = format!("it is over 0 s and at most {} s", max_ms / 1_000);
+    let detail = format!("a time must be more than 0 s and at most {} s", max_ms / 1_000);
     Err(Problem::new(Code::Invalid, detail).at(field))
 }

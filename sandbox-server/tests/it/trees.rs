@@ -156,7 +156,8 @@ async fn an_upload_takes_no_more_of_the_disk_than_the_slot_may(rung: &'static Ru
     }
     let refused = async |tar: &[u8]| {
         let (status, problem) = server.upload(0, "", tar.to_vec()).await;
-        assert_eq!((status.as_u16(), &problem["code"]), (507, &json!("storage_full")), "{problem}");
+        assert_eq!((status.as_u16(), &problem["code"]), (413, &json!("too_large")), "{problem}");
+        assert_eq!(problem["caused_by"], "client", "{problem}");
     };
     // Compressed it is small: what counts is what becomes of it.
     refused(&pack(home.path(), &["-czf-"], &["large"])).await;
@@ -168,7 +169,7 @@ async fn an_upload_takes_no_more_of_the_disk_than_the_slot_may(rung: &'static Ru
     let (status, told) = server.upload(0, "", half.clone()).await;
     assert_eq!(status, StatusCode::OK, "{told}");
     let (status, told) = server.upload(0, "?path=again", half.clone()).await;
-    assert_eq!(status.as_u16(), 507, "{told}");
+    assert_eq!(status.as_u16(), 413, "{told}");
     assert_eq!(server.output(0, "rm half; ls").await, "again");
     let (status, told) = server.upload(0, "?path=again", half).await;
     assert_eq!(status, StatusCode::OK, "{told}");

@@ -98,19 +98,23 @@ impl Extraction<'_> {
                 });
             }
             let path = checked(&entry.path)?;
-            self.take_disk(&entry, &path)?;
+            self.take_disk(&entry)?;
             self.one(entries, &entry, &path)?;
         }
         Ok(())
     }
 
     /// Before it is written: a file takes whole blocks, and each name has an inode.
-    fn take_disk(&mut self, entry: &Entry, path: &[u8]) -> Result<(), FileError> {
+    fn take_disk(&mut self, entry: &Entry) -> Result<(), FileError> {
         let content = if matches!(entry.kind, Kind::File) { entry.size } else { 0 };
         let blocks = content.div_ceil(DISK_BLOCK_BYTES).saturating_add(1);
         self.disk_bytes = self.disk_bytes.saturating_add(blocks.saturating_mul(DISK_BLOCK_BYTES));
         match self.limits.disk_bytes_max {
-            Some(max) if self.disk_bytes > max => Err(FileError::Full(names::shown(path))),
+            Some(max) if self.disk_bytes > max => Err(FileError::OverLimit {
+                what: "Archive too large for the slot's disk",
+                max,
+                unit: "bytes",
+            }),
             _ => Ok(()),
         }
     }
