@@ -29,7 +29,8 @@ pub use engine::{
     Piece, Selector, State,
 };
 pub use filter::NAMESPACES_FILTER;
+pub use parcel::is_static;
 pub use settings::{
-    ContainerSettings, Data, DockerSettings, Inject, Ports, Pull, Reach, SettingsFaults, User,
-    Walls,
+    ContainerSettings, Data, DockerSettings, Inject, Ports, Pull, Reach, SettingsFault,
+    SettingsFaults, User, Walls,
 };

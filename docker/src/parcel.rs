@@ -21,6 +21,11 @@ use std::{
 };
 use tar::{EntryType, Header};
 
+/// Whether `program` runs in any image: it needs no library, and no loader.
+pub fn is_static(program: &Path) -> io::Result<bool> {
+    Ok(look_at(program)?.is_some_and(|elf| elf.is_static))
+}
+
 /// A debug build has a tenth of it.
 const PROGRAM_BYTES_MAX: u64 = 1 << 30;
 

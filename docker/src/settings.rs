@@ -2,7 +2,7 @@
 
 mod check;
 
-pub use check::SettingsFaults;
+pub use check::{SettingsFault, SettingsFaults};
 
 use slotmux_protocol::ProfileName;
 use std::{collections::BTreeMap, ffi::OsString, net::IpAddr, ops::RangeInclusive, path::PathBuf};
