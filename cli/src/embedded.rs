@@ -3,16 +3,12 @@
 //! Invariant: when it is stopped, its containers and files are gone.
 
 use crate::{
-    fault::Fault, replay::target::Target, scratch::Scratch, settings::ProfileOptions, stop::Signals,
+    backends::Running, fault::Fault, replay::target::Target, scratch::Scratch, settings::Settings,
+    stop::Signals,
 };
-use slotmux_local::{LocalBackend, LocalSettings};
-use slotmux_pool::{Pool, PoolConfig, PoolHandle, ProfileConfig, Shutdown};
-use slotmux_protocol::ProfileName;
-use std::{collections::BTreeSet, env, io, path::PathBuf, sync::Arc, time::Duration};
+use slotmux_pool::{Pool, PoolHandle, Shutdown};
+use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
-
-/// A pool that was killed leaves containers behind; they end by themselves after this long.
-const ORPHANED_AFTER: Duration = Duration::from_secs(30);
 
 /// How long containers may fail to start before we give up: a single failure may pass.
 const TROUBLE_MAX: Duration = Duration::from_secs(3);
@@ -21,26 +17,20 @@ const LOOKS_APART: Duration = Duration::from_millis(5);
 
 pub(crate) struct Embedded {
     pool: PoolHandle,
-    backend: Arc<LocalBackend>,
+    backend: Running,
     /// Last: the containers' files are in it.
     _scratch: Scratch,
 }
 
 impl Embedded {
-    /// Returns when a container is ready. Each name is a profile of its own.
+    /// Returns when a container is ready. The state of `settings` is in `scratch`.
     pub(crate) async fn start(
-        profile: &ProfileOptions,
-        names: impl Iterator<Item = ProfileName>,
+        settings: Settings,
+        scratch: Scratch,
         signals: &mut Signals,
     ) -> Result<Self, Fault> {
-        let scratch = Scratch::new("replay")?;
-        let backend = Arc::new(LocalBackend::new(LocalSettings {
-            program: own_program()?,
-            args_before: vec!["sandbox-server".into()],
-            state_dir: scratch.path().join("state"),
-        }));
-        let config = PoolConfig::new("replay", profiles(profile, names)?);
-        let pool = Pool::start(config, backend.clone())
+        let backend = Running::start(settings.backend, &settings.state_dir)?;
+        let pool = Pool::start(settings.pool, backend.backend())
             .await
             .map_err(|error| Fault::because("start the pool", &error))?;
         let embedded = Self { pool, backend, _scratch: scratch };
@@ -61,6 +51,11 @@ impl Embedded {
 
     pub(crate) fn target(&self) -> Target {
         Target::Embedded(Arc::new(self.pool.clone()))
+    }
+
+    /// Whether slots see the executables of this machine.
+    pub(crate) fn slots_are_here(&self) -> bool {
+        self.backend.slots_are_here()
     }
 
     pub(crate) async fn stop(self) {
@@ -95,29 +90,7 @@ impl Embedded {
     }
 }
 
-fn profiles(
-    options: &ProfileOptions,
-    names: impl Iterator<Item = ProfileName>,
-) -> Result<Vec<ProfileConfig>, Fault> {
-    let mut names: BTreeSet<ProfileName> = names.collect();
-    if names.is_empty() {
-        let default = ProfileName::new("default");
-        names.insert(default.map_err(|error| Fault::because("name the profile", &error))?);
-    }
-    let profile = |name| ProfileConfig { orphaned_after: ORPHANED_AFTER, ..options.config(name) };
-    Ok(names.into_iter().map(profile).collect())
-}
-
 fn no_container(why: &str) -> Fault {
     Fault::failed(format!("no container starts: {why}"))
         .hint("`slotmux doctor` says what this machine offers")
-}
-
-/// This very executable, to be started as a container.
-pub(crate) fn own_program() -> Result<PathBuf, Fault> {
-    let program = env::current_exe().and_then(|path| {
-        // Replaced while it runs, as by an upgrade; the name has ` (deleted)` at its end.
-        if path.exists() { Ok(path) } else { Err(io::ErrorKind::NotFound.into()) }
-    });
-    program.map_err(|error| Fault::because("find the own executable", &error))
 }

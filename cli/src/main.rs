@@ -1,5 +1,6 @@
 //! The binary `slotmux`: everything in one. The only place that names every backend.
 
+mod backends;
 mod bench;
 mod client;
 mod cmd;
@@ -44,9 +45,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(Box<cmd::serve::Options>),
-    Replay(cmd::replay::Options),
+    Replay(Box<cmd::replay::Options>),
     Bench(bench::Options),
-    Doctor(doctor::Options),
+    Doctor(Box<doctor::Options>),
     /// Serve slots: the process inside a container
     SandboxServer(Box<slotmux_sandbox_server::Options>),
     Acquire(acquire::Options),
@@ -75,13 +76,13 @@ fn dispatch(command: Command) -> Result<ExitCode, Fault> {
     });
     match command {
         Command::Serve(options) => cmd::serve::run(*options),
-        Command::Replay(options) => cmd::replay::run(options),
+        Command::Replay(options) => cmd::replay::run(*options),
         // It has a runtime of its own, and takes its token out of the environment before.
         Command::SandboxServer(options) => Ok(slotmux_sandbox_server::main(*options)),
         Command::Bench(options) => {
             bench::run(options).map_err(|error| Fault::because("measure", &*error))
         }
-        Command::Doctor(options) => on_runtime(doctor::run(options)),
+        Command::Doctor(options) => on_runtime(doctor::run(*options)),
         Command::Acquire(options) => on_runtime(acquire::run(options)),
         Command::Exec(options) => on_runtime(exec::run(options)),
         Command::Renew(options) => on_runtime(leases::renew(options)),

@@ -2,16 +2,20 @@
 //!
 //! Invariant: every fault is listed, each with its place, before anything starts.
 
+mod backend;
 mod file;
 mod options;
 mod print;
 mod value;
 
+pub(crate) use backend::{BackendSettings, DockerChoice};
 pub(crate) use file::{FileFault, Place};
-pub(crate) use options::{PoolOptions, ProfileOptions};
-pub(crate) use value::{Listen, parse_network};
+pub(crate) use options::{BackendOptions, ContainerOptions, PoolOptions, ProfileOptions};
+pub(crate) use value::{Journal, Listen, parse_network};
 
 use crate::fault::Fault;
+use backend::Written;
+use clap::Args;
 use file::FileOptions;
 use slotmux_pool::{PoolConfig, ProfileConfig, config::ConfigFaults, journal::JournalMode};
 use slotmux_protocol::ProfileName;
@@ -21,17 +25,33 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-use value::Journal;
 
 const DEFAULT_NAME: &str = "default";
 const DEFAULT_SLOTS: u16 = 8;
 const DEFAULT_CONTAINERS_MAX: u32 = 2;
 const DEFAULT_LISTEN: Listen = Listen::loopback(8080);
 
+/// What can be said on the command line and in the environment.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Flags {
+    #[command(flatten)]
+    pub(crate) pool: PoolOptions,
+
+    #[command(flatten)]
+    pub(crate) backend: BackendOptions,
+
+    #[command(flatten)]
+    pub(crate) profile: ProfileOptions,
+
+    #[command(flatten)]
+    pub(crate) container: ContainerOptions,
+}
+
 /// What `serve` runs with.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) pool: PoolConfig,
+    pub(crate) backend: BackendSettings,
     pub(crate) listen: Listen,
     pub(crate) token: Option<String>,
     pub(crate) state_dir: PathBuf,
@@ -54,11 +74,7 @@ pub(crate) struct SettingsFaults {
 
 impl Settings {
     /// Flags and environment win over the file, the file over defaults.
-    pub(crate) fn new(
-        file: Option<&Path>,
-        flags: PoolOptions,
-        profile_flags: ProfileOptions,
-    ) -> Result<Self, Fault> {
+    pub(crate) fn new(file: Option<&Path>, flags: Flags) -> Result<Self, Fault> {
         let text = match file {
             Some(path) => std::fs::read_to_string(path).map_err(|error| {
                 Fault::because(format!("read `{}`", path.display()), &error)
@@ -66,45 +82,45 @@ impl Settings {
             })?,
             None => String::new(),
         };
-        Self::merge(&text, flags, profile_flags)
+        Self::merge(&text, flags)
             .map_err(|faults| SettingsFaults { file: file.map(Path::to_owned), faults }.into())
     }
 
-    fn merge(
-        text: &str,
-        flags: PoolOptions,
-        profile_flags: ProfileOptions,
+    /// Without a file, and with a profile of each name that differ in nothing else.
+    pub(crate) fn alike(
+        flags: Flags,
+        names: impl IntoIterator<Item = ProfileName>,
+    ) -> Result<Self, Fault> {
+        let profiles = names.into_iter().map(|name| {
+            let name = Some(name.to_string());
+            (ProfileOptions { name, ..ProfileOptions::default() }, ContainerOptions::default())
+        });
+        Self::build((FileOptions::of(profiles.collect()), Vec::new()), flags)
+            .map_err(|faults| SettingsFaults { file: None, faults }.into())
+    }
+
+    fn merge(text: &str, flags: Flags) -> Result<Self, Vec<FileFault>> {
+        Self::build(FileOptions::read(text), flags)
+    }
+
+    fn build(
+        (mut file, mut faults): (FileOptions, Vec<FileFault>),
+        flags: Flags,
     ) -> Result<Self, Vec<FileFault>> {
-        let (mut file, mut faults) = FileOptions::read(text);
         let broken: HashSet<Place> = faults.iter().map(|fault| fault.place).collect();
-        let options = flags.or(std::mem::take(&mut file.pool));
+        let options = flags.pool.or(std::mem::take(&mut file.pool));
+        let backend = flags.backend.or(std::mem::take(&mut file.backend));
         let state_dir = options.state_dir.clone().unwrap_or_else(default_state_dir);
-        let mut written = std::mem::take(&mut file.profiles);
-        if written.is_empty() {
-            written.push(ProfileOptions::default());
-        }
-        let mut profiles = Vec::with_capacity(written.len());
-        for (at, profile) in written.into_iter().enumerate() {
-            let name = profile.name.clone();
-            let name = ProfileName::new(name.as_deref().unwrap_or(DEFAULT_NAME));
-            let name = name.or_else(|error| {
-                faults.push(FileFault {
-                    place: file.place(&format!("profile[{at}].name")),
-                    what: format!("`name`: {error}"),
-                });
-                // The rest of the profile is read all the same.
-                ProfileName::new(format!("profile-{at}"))
-            });
-            if let Ok(name) = name {
-                profiles.push(profile_flags.clone().or(profile).config(name));
-            }
-        }
+        let (profiles, containers) =
+            merge_profiles(&mut file, &flags.profile, &flags.container, &mut faults);
+        let mut news = Vec::new();
+        let backend = BackendSettings::new(&backend, &containers, &file, &mut news);
         let pool = options.config(profiles, &state_dir);
         if let Err(wrong) = pool.check() {
-            // A key that could not be read has a default that nobody wrote.
-            let news = from_pool(wrong, &file).into_iter();
-            faults.extend(news.filter(|fault| !broken.contains(&fault.place)));
+            news.extend(from_pool(wrong, &file));
         }
+        // A key that could not be read has a default that nobody wrote.
+        faults.extend(news.into_iter().filter(|fault| !broken.contains(&fault.place)));
         let listen = options.listen.unwrap_or(DEFAULT_LISTEN);
         let token = options.token.filter(|token| !token.is_empty());
         if token.is_none() && !listen.is_loopback() {
@@ -119,12 +135,44 @@ impl Settings {
             Some(false) | None => AtStop::StopContainers,
         };
         if faults.is_empty() {
-            Ok(Self { pool, listen, token, state_dir, at_stop })
+            Ok(Self { pool, backend, listen, token, state_dir, at_stop })
         } else {
             faults.sort_by_key(|fault| fault.place);
             Err(faults)
         }
     }
+}
+
+/// Each profile for the pool, and what its containers are.
+fn merge_profiles(
+    file: &mut FileOptions,
+    flags: &ProfileOptions,
+    container_flags: &ContainerOptions,
+    faults: &mut Vec<FileFault>,
+) -> (Vec<ProfileConfig>, Vec<Written>) {
+    let mut written = std::mem::take(&mut file.profiles);
+    if written.is_empty() {
+        written.push(Default::default());
+    }
+    let (mut profiles, mut containers) = (Vec::new(), Vec::new());
+    for (at, (profile, container)) in written.into_iter().enumerate() {
+        let name = profile.name.clone();
+        let name = ProfileName::new(name.as_deref().unwrap_or(DEFAULT_NAME));
+        let name = name.or_else(|error| {
+            faults.push(FileFault {
+                place: file.place(&format!("profile[{at}].name")),
+                what: format!("`name`: {error}"),
+            });
+            // The rest of the profile is read all the same.
+            ProfileName::new(format!("profile-{at}"))
+        });
+        if let Ok(name) = name {
+            let options = container_flags.clone().or(container);
+            containers.push(Written { name: name.clone(), at, options });
+            profiles.push(flags.clone().or(profile).config(name));
+        }
+    }
+    (profiles, containers)
 }
 
 impl PoolOptions {

@@ -3,6 +3,7 @@
 mod adopt;
 mod launch;
 mod shared;
+mod walls;
 
 pub(crate) use shared::Shared;
 

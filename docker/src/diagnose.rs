@@ -105,12 +105,10 @@ async fn profile(
     {
         findings.push(Err(format!("profile `{name}`: the engine has no runtime `{runtime}`")));
     }
-    findings.push(Ok(match container.walls {
-        Walls::Ordinary => format!("profile `{name}`: ordinary containers, the rung `uid`"),
-        Walls::Namespaces => {
-            format!(
-                "profile `{name}`: the rung `namespaces`, where the machine lets users have them"
-            )
-        }
-    }));
+    let rung = match container.walls {
+        Walls::Ordinary => "ordinary containers, the rung `uid`",
+        Walls::Namespaces => "the rung `namespaces`, where the machine lets users have them",
+        Walls::Best => "the rung `namespaces` where it can be had, else `uid`; tried at first",
+    };
+    findings.push(Ok(format!("profile `{name}`: {rung}")));
 }

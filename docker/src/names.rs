@@ -66,6 +66,11 @@ pub(crate) fn labels(owner: &str, spec: &LaunchSpec, now: SystemTime) -> HashMap
     .into()
 }
 
+/// Of a container that is of no pool, and is removed by any when it is late.
+pub(crate) fn passing(labels: HashMap<String, String>) -> HashMap<String, String> {
+    labels.into_iter().filter(|(name, _)| matches!(&**name, OWNER | EXPIRES)).collect()
+}
+
 /// Of whoever's container.
 pub(crate) fn expires(labels: &HashMap<String, String>) -> Option<SystemTime> {
     UNIX_EPOCH.checked_add(Duration::from_secs(labels.get(EXPIRES)?.parse().ok()?))

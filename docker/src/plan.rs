@@ -7,7 +7,7 @@ mod command;
 use crate::{
     filter::NAMESPACES_FILTER,
     names,
-    settings::{ContainerSettings, Data, DockerSettings, Inject, Reach, User, Walls},
+    settings::{ContainerSettings, Data, DockerSettings, Inject, Reach, User},
 };
 use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType,
@@ -37,6 +37,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) spec: &'a LaunchSpec,
     pub(crate) token: &'a str,
     pub(crate) user: User,
+    /// Whether the engine is to permit namespaces.
+    pub(crate) opens: bool,
     pub(crate) now: SystemTime,
 }
 
@@ -68,7 +70,7 @@ impl Plan<'_> {
     }
 
     fn host(&self, container: &ContainerSettings) -> HostConfig {
-        let opens = container.walls == Walls::Namespaces;
+        let opens = self.opens;
         let memory = limit(container.memory_bytes_max);
         HostConfig {
             memory,
@@ -83,7 +85,7 @@ impl Plan<'_> {
             port_bindings: self.ports(),
             runtime: container.runtime.clone(),
             readonly_rootfs: Some(container.read_only),
-            security_opt: Some(security_opt(container)),
+            security_opt: Some(self.security_opt(container)),
             cap_add: Some(container.cap_add.clone()),
             cap_drop: Some(container.cap_drop.clone()),
             // The kernel mounts a new /proc only where the old one is not covered.
@@ -137,6 +139,17 @@ impl Plan<'_> {
         tmpfs
     }
 
+    fn security_opt(&self, container: &ContainerSettings) -> Vec<String> {
+        let mut options = Vec::new();
+        if self.opens {
+            options.push(format!("seccomp={NAMESPACES_FILTER}"));
+            // The usual profile refuses every mount; without AppArmor this says nothing.
+            options.push("apparmor=unconfined".to_owned());
+        }
+        options.extend(container.security_opt.iter().cloned());
+        options
+    }
+
     fn ports(&self) -> Option<PortMap> {
         let Reach::Published(ports) = &self.settings.reach else { return None };
         let range = ports.range.as_ref().map(|range| format!("{}-{}", range.start(), range.end()));
@@ -148,17 +161,6 @@ impl Plan<'_> {
             };
         Some(PortMap::from([(PORT_KEY.to_owned(), Some(vec![binding]))]))
     }
-}
-
-fn security_opt(container: &ContainerSettings) -> Vec<String> {
-    let mut options = Vec::new();
-    if container.walls == Walls::Namespaces {
-        options.push(format!("seccomp={NAMESPACES_FILTER}"));
-        // The usual profile refuses every mount; without AppArmor this says nothing.
-        options.push("apparmor=unconfined".to_owned());
-    }
-    options.extend(container.security_opt.iter().cloned());
-    options
 }
 
 /// For engines 0 is no limit too, but for some it is an odd one.

@@ -36,7 +36,7 @@ impl Container {
 }
 
 /// As it was started, whatever the settings say by now.
-fn authority(reach: &Reach, found: &Found) -> Option<String> {
+pub(crate) fn authority(reach: &Reach, found: &Found) -> Option<String> {
     let Some((bound, port)) = found.ports.get(PORT_KEY) else {
         let address = found.networks.values().next()?;
         return address.parse().ok().map(|ip| SocketAddr::new(ip, crate::plan::PORT).to_string());

@@ -75,7 +75,7 @@ pub struct ContainerSettings {
     /// Nothing of the image can be written to.
     pub read_only: bool,
     pub walls: Walls,
-    /// `None`: root, or with [`Walls::Namespaces`] some user of no account.
+    /// `None`: root, or in namespaces some user of no account.
     pub user: Option<User>,
     /// Put behind what `walls` needs, in the engine's own words.
     pub security_opt: Vec<String>,
@@ -101,6 +101,9 @@ pub enum Data {
 /// What a container lets the server do, which is what its rung follows from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Walls {
+    /// `Namespaces` where a container of the profile gets them, which is tried once, else
+    /// `Ordinary`.
+    Best,
     /// What the engine gives to every container: the rung `uid`.
     Ordinary,
     /// A filter that permits user namespaces, and an uncovered `/proc`: the rung `namespaces`, for a
@@ -152,7 +155,7 @@ impl ContainerSettings {
             network: "bridge".to_owned(),
             runtime: None,
             read_only: false,
-            walls: Walls::Ordinary,
+            walls: Walls::Best,
             user: None,
             security_opt: Vec::new(),
             cap_add: Vec::new(),

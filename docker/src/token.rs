@@ -14,12 +14,20 @@ const USERS: u32 = 40_000;
 
 /// 32 random bytes, in hexadecimal.
 pub(crate) fn draw_token() -> io::Result<String> {
-    let bytes = random::<32>()?;
-    Ok(bytes.iter().fold(String::with_capacity(64), |mut token, byte| {
+    random::<32>().map(hexadecimal)
+}
+
+/// That nobody else has.
+pub(crate) fn draw_name() -> io::Result<String> {
+    random::<8>().map(hexadecimal)
+}
+
+fn hexadecimal<const N: usize>(bytes: [u8; N]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * N), |mut text, byte| {
         // Writing to a string never fails.
-        let _ = write!(token, "{byte:02x}");
-        token
-    }))
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// The kernel counts the processes of a user, whichever containers they are in: each has its own.

@@ -59,6 +59,9 @@ pub enum Isolation {
 }
 
 impl Isolation {
+    /// A sandbox-server that is asked for a rung which it cannot have ends with this exit code.
+    pub const REFUSED: u8 = 3;
+
     /// Best first, as a server tries them.
     pub const LADDER: [Self; 4] = [Self::Namespaces, Self::Uid, Self::Landlock, Self::None];
 

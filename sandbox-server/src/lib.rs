@@ -95,7 +95,12 @@ pub fn main(options: Options) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {}", chain(&*error));
-            ExitCode::FAILURE
+            match error.downcast_ref() {
+                Some(server::StartError::Isolation { .. }) => {
+                    ExitCode::from(slotmux_protocol::Isolation::REFUSED)
+                }
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }

@@ -17,7 +17,8 @@ Examples:
   sandbox-server --port 8080 --slots 10 --data-dir /data
   curl -s localhost:8080/execute -d '{\"slot_id\":\"slot_0\",\"tool\":\"bash\",\"args\":{\"command\":\"id\"}}'
 
-Exit codes: 0 stopped when asked to, 1 could not start, 2 bad arguments.")]
+Exit codes: 0 stopped when asked to, 1 could not start, 2 bad arguments, 3 no rung that is allowed
+can be had.")]
 pub struct Options {
     /// Address to listen on. Anything but loopback needs `SLOTMUX_CONTAINER_TOKEN`, or --no-auth.
     #[arg(long, default_value = "127.0.0.1", value_name = "IP")]

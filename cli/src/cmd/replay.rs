@@ -16,13 +16,18 @@ use crate::{
         run::{Held, Replayer},
         target::Target,
     },
-    settings::ProfileOptions,
+    scratch::Scratch,
+    settings::{
+        BackendOptions, ContainerOptions, Flags, Journal, PoolOptions, ProfileOptions, Settings,
+    },
+    span::Seconds,
     stop::Signals,
 };
 use clap::Args;
 use drive::Drive;
 use slotmux_protocol::{Isolation, Network};
 use std::{
+    collections::BTreeSet,
     fmt::Write,
     fs::File,
     io::BufReader,
@@ -33,19 +38,23 @@ use std::{
 /// Faults of the file that are named; the others are counted.
 const FAULTS_MAX: usize = 100;
 
+/// A pool that was killed leaves containers behind; they end by themselves after this long.
+const ORPHANED_AFTER_MS: u64 = 30_000;
+
 /// Trajectories at once in a pool elsewhere, whose size we do not know.
 const REMOTE_CONCURRENCY: usize = 16;
 
 /// Run the trajectories of a file in slots, and check what was expected of them
 ///
-/// Without --url a pool is started in this process, with its containers as child processes, and
-/// everything is removed in the end. Each line of the file is a JSON object with `trajectory_id`,
+/// Without --url a pool is started in this process, with its containers as child processes or, with
+/// --backend docker, at a Docker engine, and everything is removed in the end. Each line of the file is a JSON object with `trajectory_id`,
 /// `calls` and, if wanted, `files`, `reward`, `requires`, `group` and `profile`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   slotmux replay examples/rollouts.jsonl
   slotmux replay rollouts.jsonl --slots 8 --containers 2 --trajectories 1000 --out results.jsonl
+  slotmux replay rollouts.jsonl --backend docker --image debian:12
   slotmux replay rollouts.jsonl --url http://127.0.0.1:8080 --json | jq .calls_per_s
 
 The report counts every call that was made: those that write files, those of `calls`, and rewards.
@@ -58,7 +67,7 @@ pub(crate) struct Options {
     file: PathBuf,
 
     /// Use a pool that runs already
-    #[arg(long, env = "SLOTMUX_URL", conflicts_with_all = ["slots", "containers", "isolation_min", "network"])]
+    #[arg(long, env = "SLOTMUX_URL", conflicts_with_all = ["slots", "containers", "isolation_min", "network", "backend", "image"])]
     url: Option<String>,
 
     /// That pool's token
@@ -100,6 +109,12 @@ pub(crate) struct Options {
     /// Print the report as one JSON object
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    backend: BackendOptions,
+
+    #[command(flatten)]
+    container: ContainerOptions,
 }
 
 pub(crate) fn run(options: Options) -> Result<ExitCode, Fault> {
@@ -161,7 +176,12 @@ async fn replay(options: Options, plan: Plan, results: Option<Results>) -> Resul
         (Some(embedded), target, "embedded".to_owned())
     };
     let drive = Drive {
-        replayer: Replayer { target, presence: Presence::default(), held: Held::default() },
+        replayer: Replayer {
+            target,
+            slots_are_here: embedded.as_ref().is_some_and(Embedded::slots_are_here),
+            presence: Presence::default(),
+            held: Held::default(),
+        },
         concurrency: concurrency(&options),
         file: options.file.display().to_string(),
         pool,
@@ -180,16 +200,29 @@ async fn reach(url: &str, token: Option<&String>) -> Result<PoolClient, Fault> {
 }
 
 async fn start(options: &Options, plan: &Plan, signals: &mut Signals) -> Result<Embedded, Fault> {
-    let profile = ProfileOptions {
-        slots: Some(options.slots),
-        containers_min: Some(1),
-        containers_max: Some(options.containers),
-        isolation_min: options.isolation_min,
-        network: options.network,
-        ..ProfileOptions::default()
+    let scratch = Scratch::new("replay")?;
+    let flags = Flags {
+        pool: PoolOptions {
+            pool: Some("replay".to_owned()),
+            state_dir: Some(scratch.path().join("state")),
+            journal: Some(Journal::Off),
+            ..PoolOptions::default()
+        },
+        profile: ProfileOptions {
+            slots: Some(options.slots),
+            containers_min: Some(1),
+            containers_max: Some(options.containers),
+            isolation_min: options.isolation_min,
+            network: options.network,
+            orphaned_after_s: Some(Seconds::from_millis(ORPHANED_AFTER_MS)),
+            ..ProfileOptions::default()
+        },
+        backend: options.backend.clone(),
+        container: options.container.clone(),
     };
-    let named = plan.trajectories().iter().filter_map(|it| it.profile.clone());
-    Embedded::start(&profile, named, signals).await
+    let named: BTreeSet<_> =
+        plan.trajectories().iter().filter_map(|it| it.profile.clone()).collect();
+    Embedded::start(Settings::alike(flags, named)?, scratch, signals).await
 }
 
 fn concurrency(options: &Options) -> usize {

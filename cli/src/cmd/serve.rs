@@ -1,39 +1,40 @@
 //! `slotmux serve`: a pool with its HTTP API.
 
 use crate::{
-    embedded::own_program,
+    backends::Running,
     fault::Fault,
     out,
-    settings::{AtStop, PoolOptions, ProfileOptions, Settings},
+    settings::{AtStop, Flags, Settings},
     stop::Signals,
 };
 use clap::Args;
-use slotmux_local::{LocalBackend, LocalSettings};
 use slotmux_pool::{
     Pool, PoolHandle, Shutdown,
     api::{ApiSettings, ServeSettings, router, serve},
 };
-use std::{
-    fs::DirBuilder, io, os::unix::fs::DirBuilderExt, path::PathBuf, process::ExitCode, sync::Arc,
-};
+use std::{fs::DirBuilder, io, os::unix::fs::DirBuilderExt, path::PathBuf, process::ExitCode};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 /// Run a pool with an HTTP API
 ///
-/// Containers are child processes of this machine. What was running when the pool was killed, or
-/// stopped with --keep-containers, is taken over at the next start, with its leases.
+/// Containers are child processes of this machine, or with --backend docker containers of any image
+/// at a Docker engine. What was running when the pool was killed, or stopped with
+/// --keep-containers, is taken over at the next start, with its leases.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   slotmux serve
   slotmux serve --listen 127.0.0.1:9000 --slots 16 --containers-max 4 --network on
+  slotmux serve --backend docker --image debian:12
   SLOTMUX_TOKEN=secret slotmux serve --config slotmux.toml --listen 0.0.0.0:8080
 
 A settings file:
   listen = \"127.0.0.1:8080\"
+  backend = \"docker\"
   [[profile]]
   name = \"small\"
+  image = \"debian:12\"
   slots = 16
   containers_max = 4
 
@@ -48,10 +49,7 @@ pub(crate) struct Options {
     config: Option<PathBuf>,
 
     #[command(flatten)]
-    pool: PoolOptions,
-
-    #[command(flatten)]
-    profile: ProfileOptions,
+    flags: Flags,
 
     /// Print the settings that would be used, as a settings file, and exit
     #[arg(long)]
@@ -59,7 +57,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: Options) -> Result<ExitCode, Fault> {
-    let settings = Settings::new(options.config.as_deref(), options.pool, options.profile)?;
+    let settings = Settings::new(options.config.as_deref(), options.flags)?;
     if options.print_settings {
         out::print(&settings)?;
         return Ok(ExitCode::SUCCESS);
@@ -72,12 +70,8 @@ async fn run_pool(settings: Settings) -> Result<ExitCode, Fault> {
     // First: a second pool must not get as far as the containers of the first.
     let listener = listen(&settings).await?;
     make_state_dir(&settings)?;
-    let backend = Arc::new(LocalBackend::new(LocalSettings {
-        program: own_program()?,
-        args_before: vec!["sandbox-server".into()],
-        state_dir: settings.state_dir.clone(),
-    }));
-    let pool = Pool::start(settings.pool.clone(), backend.clone())
+    let backend = Running::start(settings.backend.clone(), &settings.state_dir)?;
+    let pool = Pool::start(settings.pool.clone(), backend.backend())
         .await
         .map_err(|error| Fault::because("start the pool", &error))?;
     let address = listener.local_addr().map_err(|error| Fault::because("listen", &error))?;
@@ -130,7 +124,7 @@ impl Api {
 /// A second signal means now. What is left then is found by the next start, or ends by itself.
 async fn stop(
     pool: PoolHandle,
-    backend: &LocalBackend,
+    backend: &Running,
     api: Api,
     at_stop: AtStop,
     signals: &mut Signals,

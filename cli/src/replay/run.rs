@@ -43,6 +43,8 @@ impl Held {
 /// What all trajectories share.
 pub(crate) struct Replayer {
     pub(crate) target: Target,
+    /// Whether slots see the executables of this machine; else they are asked.
+    pub(crate) slots_are_here: bool,
     pub(crate) presence: Presence,
     pub(crate) held: Held,
 }
@@ -58,7 +60,7 @@ impl Replayer {
     pub(crate) async fn run(&self, trajectory: Arc<Trajectory>, id: TrajectoryId) -> Outcome {
         let started = Instant::now();
         let mut outcome = blank(&trajectory, id);
-        if matches!(self.target, Target::Embedded(_)) {
+        if self.slots_are_here {
             outcome.missing = Presence::missing_here(&trajectory);
             if !outcome.missing.is_empty() {
                 return outcome;
@@ -110,7 +112,7 @@ impl Replayer {
         lease: LeaseId,
         outcome: &mut Outcome,
     ) -> Result<(), Stop> {
-        if matches!(self.target, Target::Remote(_)) && !trajectory.requires.is_empty() {
+        if !self.slots_are_here && !trajectory.requires.is_empty() {
             let missing = self.presence.missing_there(trajectory, &self.target, lease).await;
             let missing = missing.map_err(|problem| Stop::Infra(format!("requires: {problem}")))?;
             if !missing.is_empty() {

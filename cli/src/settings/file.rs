@@ -2,7 +2,7 @@
 //!
 //! Reading goes on after a fault, so that one run shows them all.
 
-use super::{PoolOptions, ProfileOptions, value::Setting};
+use super::{BackendOptions, ContainerOptions, PoolOptions, ProfileOptions, value::Setting};
 use std::{collections::HashMap, ops::Range};
 use toml::de::{DeTable, DeValue};
 
@@ -11,7 +11,8 @@ const PROFILES: &str = "profile";
 #[derive(Debug, Default)]
 pub(super) struct FileOptions {
     pub(super) pool: PoolOptions,
-    pub(super) profiles: Vec<ProfileOptions>,
+    pub(super) backend: BackendOptions,
+    pub(super) profiles: Vec<(ProfileOptions, ContainerOptions)>,
     /// Where each key stands.
     lines: HashMap<String, usize>,
 }
@@ -42,13 +43,18 @@ impl FileOptions {
         if let Some((_, profiles)) = document.remove_entry(PROFILES) {
             options.profiles = reading.profiles(profiles.span(), profiles.get_ref());
         }
-        let mut keys = PoolOptions::KEYS.to_vec();
-        keys.push(PROFILES);
+        let keys = [PoolOptions::KEYS, BackendOptions::KEYS, &[PROFILES]].concat();
         let mut table = Table { reading: &mut reading, prefix: String::new(), left: document };
         options.pool = PoolOptions::take(&mut table);
+        options.backend = BackendOptions::take(&mut table);
         table.finish(&keys);
         options.lines = reading.lines;
         (options, reading.faults)
+    }
+
+    /// As if they stood in a file.
+    pub(super) fn of(profiles: Vec<(ProfileOptions, ContainerOptions)>) -> Self {
+        Self { profiles, ..Self::default() }
     }
 
     /// Where `key` stands, or else what it belongs to.
@@ -83,7 +89,11 @@ impl Reading<'_> {
         self.faults.push(FileFault { place, what });
     }
 
-    fn profiles(&mut self, at: Range<usize>, value: &DeValue<'_>) -> Vec<ProfileOptions> {
+    fn profiles(
+        &mut self,
+        at: Range<usize>,
+        value: &DeValue<'_>,
+    ) -> Vec<(ProfileOptions, ContainerOptions)> {
         let Some(tables) = value.as_array() else {
             self.fault(at, "`profile`: write each as a table under [[profile]]".to_owned());
             return Vec::new();
@@ -102,10 +112,14 @@ impl Reading<'_> {
         profiles
     }
 
-    fn profile(&mut self, prefix: String, table: &DeTable<'_>) -> ProfileOptions {
+    fn profile(
+        &mut self,
+        prefix: String,
+        table: &DeTable<'_>,
+    ) -> (ProfileOptions, ContainerOptions) {
         let mut table = Table { reading: self, prefix, left: table.clone() };
-        let options = ProfileOptions::take(&mut table);
-        table.finish(ProfileOptions::KEYS);
+        let options = (ProfileOptions::take(&mut table), ContainerOptions::take(&mut table));
+        table.finish(&[ProfileOptions::KEYS, ContainerOptions::KEYS].concat());
         options
     }
 }

@@ -20,7 +20,7 @@ macro_rules! options {
         pub(crate) struct $name { $( $(#[$meta])* pub(crate) $field: Option<$type>, )* }
 
         impl $name {
-            pub(super) const KEYS: &[&str] = &[$(stringify!($field),)*];
+            pub(in crate::settings) const KEYS: &[&str] = &[$(stringify!($field),)*];
 
             /// `self` wins.
             #[must_use]
@@ -28,11 +28,29 @@ macro_rules! options {
                 Self { $($field: self.$field.or(weaker.$field),)* }
             }
 
-            pub(super) fn take(table: &mut Table<'_, '_, '_>) -> Self {
+            pub(in crate::settings) fn take(table: &mut Table<'_, '_, '_>) -> Self {
                 Self { $($field: table.take(stringify!($field)),)* }
             }
         }
+
+        impl Keys for $name {
+            fn set(&self) -> Vec<&'static str> {
+                [$(self.$field.is_some().then_some(stringify!($field)),)*]
+                    .into_iter()
+                    .flatten()
+                    .collect()
+            }
+        }
     };
+}
+
+mod containers;
+
+pub(crate) use containers::{BackendOptions, ContainerOptions};
+
+/// Those of a struct that somebody has set.
+pub(in crate::settings) trait Keys {
+    fn set(&self) -> Vec<&'static str>;
 }
 
 options! {
@@ -214,5 +232,7 @@ options! {
 /// Whether the last part of `key` can be set.
 pub(super) fn is_known(key: &str) -> bool {
     let last = key.rsplit('.').next().unwrap_or(key);
-    PoolOptions::KEYS.contains(&last) || ProfileOptions::KEYS.contains(&last)
+    [PoolOptions::KEYS, BackendOptions::KEYS, ProfileOptions::KEYS, ContainerOptions::KEYS]
+        .iter()
+        .any(|keys| keys.contains(&last))
 }

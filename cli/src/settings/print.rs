@@ -1,6 +1,8 @@
 //! `--print-settings`: what would run, as a file that means the same.
 
-use super::{AtStop, Settings};
+mod docker;
+
+use super::{AtStop, BackendSettings, Settings};
 use slotmux_pool::{ProfileConfig, journal::JournalMode};
 use slotmux_protocol::Network;
 use std::{
@@ -31,7 +33,22 @@ impl fmt::Display for Settings {
         writeln!(f, "dead_after_s = {}", seconds(pool.dead_after))?;
         writeln!(f, "reset_timeout_s = {}", seconds(pool.reset_timeout))?;
         writeln!(f, "stop_grace_s = {}", seconds(pool.stop_grace))?;
-        pool.profiles.iter().try_for_each(|profile| print_profile(f, profile))
+        match &self.backend {
+            BackendSettings::Local => writeln!(f, "backend = \"local\"")?,
+            BackendSettings::Docker(choice) => {
+                writeln!(f, "backend = \"docker\"")?;
+                docker::print_engine(f, choice)?;
+            }
+        }
+        for profile in &pool.profiles {
+            print_profile(f, profile)?;
+            if let BackendSettings::Docker(choice) = &self.backend
+                && let Some(container) = choice.settings.profiles.get(&profile.name)
+            {
+                docker::print_container(f, container)?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -3,8 +3,7 @@ use slotmux_protocol::{Isolation, Network};
 
 fn faults(text: &str) -> Vec<String> {
     let file = Some(PathBuf::from("s.toml"));
-    let faults =
-        Settings::merge(text, PoolOptions::default(), ProfileOptions::default()).unwrap_err();
+    let faults = Settings::merge(text, Flags::default()).unwrap_err();
     let text = SettingsFaults { file, faults }.to_string();
     text.lines().skip(1).map(|line| line.trim().to_owned()).collect()
 }
@@ -28,8 +27,7 @@ name = "large"
 memory_bytes_max = 0x8000_0000
 isolation_min = "namespaces"
 "#;
-    let settings =
-        Settings::merge(text, PoolOptions::default(), ProfileOptions::default()).unwrap();
+    let settings = Settings::merge(text, Flags::default()).unwrap();
     assert_eq!(settings.listen.to_string(), "127.0.0.1:9000");
     assert_eq!(settings.at_stop, AtStop::KeepContainers);
     assert_eq!(settings.pool.name, "training");
@@ -44,10 +42,11 @@ isolation_min = "namespaces"
 
 #[test]
 fn flags_win_over_the_file() {
-    let flags = PoolOptions { pool: Some("flag".to_owned()), ..PoolOptions::default() };
+    let pool = PoolOptions { pool: Some("flag".to_owned()), ..PoolOptions::default() };
     let profile = ProfileOptions { slots: Some(3), ..ProfileOptions::default() };
     let text = "pool = 'file'\nstate_dir = '/s'\n[[profile]]\nname = 'a'\nslots = 5\n";
-    let settings = Settings::merge(text, flags, profile).unwrap();
+    let flags = Flags { pool, profile, ..Flags::default() };
+    let settings = Settings::merge(text, flags).unwrap();
     assert_eq!(settings.pool.name, "flag");
     assert_eq!(settings.state_dir, Path::new("/s"));
     assert_eq!(settings.pool.journal, JournalMode::File("/s/flag.journal".into()));
@@ -114,19 +113,14 @@ fn a_public_address_needs_a_token() {
     assert_eq!(faults("listen = '0.0.0.0:80'\ntoken = ''\n").len(), 1);
     for fine in ["listen = '[::1]:80'", "listen = '127.9.9.9:80'", "listen='0.0.0.0:1'\ntoken='t'"]
     {
-        assert!(
-            Settings::merge(fine, PoolOptions::default(), ProfileOptions::default()).is_ok(),
-            "{fine}"
-        );
+        assert!(Settings::merge(fine, Flags::default()).is_ok(), "{fine}");
     }
 }
 
 #[test]
 fn what_is_printed_means_the_same() {
     let text = "pool = 'p'\njournal = '/j \"x\"'\nstop_grace_s = 0.25\n[[profile]]\nname = 'ü'\nslots = 3\n";
-    let read = |text: &str| {
-        Settings::merge(text, PoolOptions::default(), ProfileOptions::default()).unwrap()
-    };
+    let read = |text: &str| Settings::merge(text, Flags::default()).unwrap();
     let settings = read(text);
     let again = read(&settings.to_string());
     assert_eq!(again.pool, settings.pool);
@@ -135,7 +129,100 @@ fn what_is_printed_means_the_same() {
 
 #[test]
 fn a_token_is_not_printed() {
-    let settings =
-        Settings::merge("token = 'secret'", PoolOptions::default(), ProfileOptions::default());
+    let settings = Settings::merge("token = 'secret'", Flags::default());
     assert!(!settings.unwrap().to_string().contains("secret"));
+}
+
+#[test]
+fn containers_of_an_engine_are_read_and_printed_whole() {
+    let text = r#"
+backend = "docker"
+sandbox_server = "/opt/server"
+docker_host = "tcp://engine:2375"
+docker_owner = "me"
+docker_inject = "bind"
+docker_reach = "published"
+docker_bind = "0.0.0.0"
+docker_ports = "20000-20009"
+docker_machine = "engine"
+
+[[profile]]
+name = "plain"
+image = "debian:12"
+
+[[profile]]
+name = "all"
+image = "team/swe:local"
+pull = "never"
+walls = "namespaces"
+user = "1000:100"
+container_memory_bytes_max = 0x4000_0000
+container_cpu_millis_max = 1500
+container_processes_max = 500
+container_shm_bytes = 67108864
+data_tmpfs_bytes = 1048576
+container_network = "sandboxes"
+runtime = "runsc"
+read_only = true
+tmpfs = ["/run:size=1m,mode=755", "/var/run"]
+security_opt = ["label=disable"]
+cap_add = ["SYS_PTRACE"]
+cap_drop = ["NET_RAW"]
+"#;
+    let settings = Settings::merge(text, Flags::default()).unwrap();
+    let again = Settings::merge(&settings.to_string(), Flags::default()).unwrap();
+    let BackendSettings::Docker(choice) = &settings.backend else { panic!("not docker") };
+    let BackendSettings::Docker(printed) = &again.backend else { panic!("not docker") };
+    assert_eq!(format!("{choice:?}"), format!("{printed:?}"));
+    assert_eq!(choice.settings.profiles.len(), 2);
+    let all = &choice.settings.profiles[&ProfileName::new("all").unwrap()];
+    assert_eq!(all.tmpfs["/run"], "size=1m,mode=755");
+    assert_eq!((all.memory_bytes_max, all.user.unwrap().gid), (1 << 30, 100));
+    let read = settings.to_string();
+    for line in text.lines().filter(|line| !line.contains("0x")) {
+        assert!(read.contains(line.trim()), "{line} is not in\n{read}");
+    }
+}
+
+#[test]
+fn faults_of_containers_stand_where_they_were_written() {
+    let found = faults(
+        r#"backend = "docker"
+docker_owner = "a b"
+docker_ports = "9-1"
+docker_bind = "127.0.0.1"
+[[profile]]
+name = "none"
+image = ""
+[[profile]]
+name = "wrong"
+container_network = "host"
+container_memory_bytes_max = 5
+walls = "namespaces"
+user = 0
+tmpfs = [1]
+"#,
+    );
+    let expected = [
+        "s.toml:2: `docker_owner` is 1 to 64 letters",
+        "s.toml:3: `docker_ports`: `9-1` is not a range of ports",
+        "s.toml:4: `docker_bind` is of published ports",
+        "s.toml:7: `image` is not empty",
+        "s.toml:10: `container_network` is a network in which",
+        "s.toml:11: `container_memory_bytes_max` is 0 or between",
+        "s.toml:13: `user` is not root",
+        "s.toml:14: `tmpfs`: a string, not 1",
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (fault, expected) in found.iter().zip(expected) {
+        assert!(fault.starts_with(expected), "{fault}\n{expected}");
+    }
+}
+
+#[test]
+fn an_image_without_an_engine_is_a_fault() {
+    let found = faults("docker_owner = 'x'\n[[profile]]\nimage = 'debian:12'\n");
+    let places: Vec<_> = found.iter().map(|it| it.split_once('`').unwrap().0).collect();
+    assert_eq!(places, ["s.toml:1: ", "s.toml:3: "], "{found:#?}");
+    assert!(found[1].contains("set `backend` to docker"), "{found:#?}");
 }

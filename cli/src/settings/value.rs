@@ -1,5 +1,11 @@
 //! Values of settings, as they stand in the file.
 
+mod containers;
+
+pub(crate) use containers::{
+    BackendKind, Injection, List, PortRange, PullWhen, Reached, UserIds, WallsOf,
+};
+
 use crate::span::Seconds;
 use slotmux_protocol::{Isolation, Network, Root};
 use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
@@ -120,13 +126,45 @@ macro_rules! from_text {
     ($($type:ty),*) => {
         $(impl Setting for $type {
             fn read(value: &DeValue<'_>) -> Result<Self, String> {
-                text(value)?.parse()
+                let text = text(value)?;
+                text.parse().map_err(|error| format!("{error}"))
             }
         })*
     };
 }
 
-from_text!(Listen, Journal, Isolation, Root);
+from_text!(
+    Listen,
+    Journal,
+    Isolation,
+    Root,
+    IpAddr,
+    BackendKind,
+    Injection,
+    PullWhen,
+    WallsOf,
+    Reached,
+    PortRange
+);
+
+/// A user's number may stand without quotes.
+impl Setting for UserIds {
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        match value.as_integer() {
+            Some(number) => number.as_str().parse(),
+            None => text(value)?.parse(),
+        }
+    }
+}
+
+impl Setting for List {
+    fn read(value: &DeValue<'_>) -> Result<Self, String> {
+        let array = value.as_array();
+        let array = array.ok_or_else(|| format!("an array of strings, not {}", shown(value)))?;
+        let strings = array.iter().map(|it| text(it.get_ref()).map(str::to_owned));
+        strings.collect::<Result<_, _>>().map(Self)
+    }
+}
 
 macro_rules! integers {
     ($($type:ty),*) => {

@@ -12,9 +12,10 @@ use crate::{
     parcel::ParcelError,
     plan::{DIR, Plan},
     seen::Container,
-    settings::{Data, Pull, User, Walls},
+    settings::{Data, Pull, User},
     token,
 };
+use bollard::models::ContainerCreateBody;
 use slotmux_backend::{BackendError, Fact, LaunchSpec};
 use std::{
     io,
@@ -27,7 +28,7 @@ use tokio::{task::JoinError, time::timeout};
 const PULL_MAX: Duration = Duration::from_mins(30);
 
 #[derive(Debug, thiserror::Error)]
-enum LaunchError {
+pub(super) enum LaunchError {
     #[error("name it")]
     Name(#[from] NameTooLong),
     #[error("draw its token")]
@@ -46,6 +47,8 @@ enum LaunchError {
     Taken,
     #[error("somebody removed it while it was started")]
     Lost,
+    #[error("whether it gets namespaces was not to be found out: {0}")]
+    Untried(String),
     #[error("it has no address on network `{0}`")]
     NoAddress(String),
     #[error(transparent)]
@@ -60,9 +63,10 @@ impl Shared {
         if self.runs_already(&spec, &doing).await? {
             return Ok(());
         }
-        let user = self.user(&spec).map_err(|error| error.into_backend_error(&doing, false))?;
-        let id = self.create(&spec, user).await;
-        let id = id.map_err(|error| error.into_backend_error(&doing, false))?;
+        let refuse = |error: LaunchError| error.into_backend_error(&doing, false);
+        let opens = self.opens(&spec).await.map_err(refuse)?;
+        let user = self.user(&spec, opens).map_err(refuse)?;
+        let id = self.create(&spec, user, opens).await.map_err(refuse)?;
         match self.start(&spec, &id, user).await {
             Ok(container) => {
                 self.keep(container, false);
@@ -104,25 +108,38 @@ impl Shared {
         }
     }
 
-    fn user(&self, spec: &LaunchSpec) -> Result<User, LaunchError> {
+    pub(super) fn user(&self, spec: &LaunchSpec, opens: bool) -> Result<User, LaunchError> {
         let container = self.settings.of_profile(&spec.labels.profile);
-        match (container.user, container.walls) {
-            (Some(user), _) => Ok(user),
-            (None, Walls::Ordinary) => Ok(User::ROOT),
-            (None, Walls::Namespaces) => Ok(token::draw_user()?),
+        match container.user {
+            Some(user) => Ok(user),
+            None if opens => Ok(token::draw_user()?),
+            None => Ok(User::ROOT),
         }
     }
 
-    async fn create(&self, spec: &LaunchSpec, user: User) -> Result<String, LaunchError> {
-        let name = engine_name(&self.settings.owner, &spec.container)?;
+    async fn create(
+        &self,
+        spec: &LaunchSpec,
+        user: User,
+        opens: bool,
+    ) -> Result<String, LaunchError> {
         let token = token::draw_token()?;
         let now = SystemTime::now();
-        let plan = Plan { settings: &self.settings, spec, token: &token, user, now };
-        match self.engine.create(&name, plan.body()).await {
+        let plan = Plan { settings: &self.settings, spec, token: &token, user, opens, now };
+        self.create_as(spec, plan.body()).await
+    }
+
+    pub(super) async fn create_as(
+        &self,
+        spec: &LaunchSpec,
+        body: ContainerCreateBody,
+    ) -> Result<String, LaunchError> {
+        let name = engine_name(&self.settings.owner, &spec.container)?;
+        match self.engine.create(&name, body.clone()).await {
             Ok(id) => Ok(id),
             Err(error) if error.is_not_found() => {
                 self.fetch_image(spec, error).await?;
-                Ok(self.engine.create(&name, plan.body()).await?)
+                Ok(self.engine.create(&name, body).await?)
             }
             Err(error) if error.is_conflict() => Err(LaunchError::Taken),
             Err(error) => Err(error.into()),
@@ -160,6 +177,25 @@ impl Shared {
         user: User,
     ) -> Result<Container, LaunchError> {
         let container = self.settings.of_profile(&spec.labels.profile);
+        self.begin(spec, id, user).await?;
+        // One that ended at once is still there, with its last words.
+        let found = self.engine.find(id).await?;
+        let started = found.and_then(|found| Container::read(&self.settings, found));
+        let started = started.ok_or(LaunchError::Lost)?;
+        if started.state == State::Running && started.address.is_none() {
+            return Err(LaunchError::NoAddress(container.network.clone()));
+        }
+        Ok(started)
+    }
+
+    /// With the server in it.
+    pub(super) async fn begin(
+        &self,
+        spec: &LaunchSpec,
+        id: &str,
+        user: User,
+    ) -> Result<(), LaunchError> {
+        let container = self.settings.of_profile(&spec.labels.profile);
         // In memory it is there only when the container runs; and root makes it itself, which saves
         // the engine a mount.
         let data_of = (container.data == Data::Volume && user != User::ROOT).then_some(user);
@@ -169,15 +205,7 @@ impl Shared {
         if !pieces.is_empty() {
             self.engine.put(id, DIR, pieces).await?;
         }
-        self.engine.start(id).await?;
-        // One that ended at once is still there, with its last words.
-        let found = self.engine.find(id).await?;
-        let started = found.and_then(|found| Container::read(&self.settings, found));
-        let started = started.ok_or(LaunchError::Lost)?;
-        if started.state == State::Running && started.address.is_none() {
-            return Err(LaunchError::NoAddress(container.network.clone()));
-        }
-        Ok(started)
+        Ok(self.engine.start(id).await?)
     }
 }
 
@@ -211,6 +239,7 @@ impl LaunchError {
             | Self::PullTooLong { .. }
             | Self::Taken
             | Self::Lost
+            | Self::Untried(_)
             | Self::Engine(_) => true,
         }
     }

@@ -1,5 +1,6 @@
 //! What the calls of a backend have in common: who is held, and whose turn it is.
 
+use super::walls::Tried;
 use crate::{
     engine::Engine,
     keeper::{Held, Keeper},
@@ -24,6 +25,7 @@ pub(crate) struct Shared {
     pub(super) parcel: Arc<Parcel>,
     /// Held by whoever pulls, so that an image is pulled once for all who wait for it.
     pub(super) pulling: tokio::sync::Mutex<()>,
+    pub(super) tried: Tried,
     held: Mutex<HashMap<ContainerId, (Arc<Held>, AbortHandle)>>,
     /// A name's lock lives as long as somebody has it or waits for it.
     turns: Mutex<HashMap<ContainerId, Weak<tokio::sync::Mutex<()>>>>,
@@ -38,6 +40,7 @@ impl Shared {
             teller: Arc::default(),
             parcel: Arc::default(),
             pulling: tokio::sync::Mutex::default(),
+            tried: Tried::default(),
             held: Mutex::default(),
             turns: Mutex::default(),
             watcher: OnceLock::new(),

@@ -4,8 +4,12 @@ use slotmux_backend::conformance::spec;
 use std::time::UNIX_EPOCH;
 
 fn body(settings: &DockerSettings) -> ContainerCreateBody {
+    body_that(false, settings)
+}
+
+fn body_that(opens: bool, settings: &DockerSettings) -> ContainerCreateBody {
     let user = User { uid: 20_001, gid: 20_002 };
-    Plan { settings, spec: &spec("-rf"), token: "secret", user, now: UNIX_EPOCH }.body()
+    Plan { settings, spec: &spec("-rf"), token: "secret", user, opens, now: UNIX_EPOCH }.body()
 }
 
 fn settings() -> DockerSettings {
@@ -35,9 +39,7 @@ fn an_ordinary_container_keeps_what_the_engine_covers() {
 
 #[test]
 fn namespaces_open_what_they_need_and_no_more() {
-    let mut settings = settings();
-    settings.default.walls = Walls::Namespaces;
-    let host = body(&settings).host_config.unwrap();
+    let host = body_that(true, &settings()).host_config.unwrap();
     assert_eq!((host.masked_paths, host.readonly_paths), (Some(vec![]), Some(vec![])));
     let options = host.security_opt.unwrap();
     assert!(options[0].starts_with("seccomp={"), "{options:?}");

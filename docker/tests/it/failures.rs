@@ -28,9 +28,9 @@ async fn a_crash_at_start_is_told_with_its_code_and_last_words() {
     spec.isolation_min = Isolation::Namespaces;
     let backend = house.backend();
     let exit = end_of(&backend, spec.clone()).await;
-    assert_eq!(exit.kind, ExitKind::Code(1));
+    assert_eq!(exit.kind, ExitKind::Code(Isolation::REFUSED.into()));
     let reason = exit.reason;
-    assert!(reason.starts_with("container failed with exit code 1; it last said: "), "{reason}");
+    assert!(reason.starts_with("container failed with exit code 3; it last said: "), "{reason}");
     assert!(reason.contains("namespaces"), "{reason}");
     backend.stop(&spec.container, LIMIT).await.unwrap();
     assert_eq!(house.leftovers(), [""; 0]);

@@ -1,7 +1,7 @@
 //! One owner's containers at the tests' engine. Nothing of them is left when this is dropped.
 
 use slotmux_backend::{Address, Backend, Exit, Fact, Facts, LaunchSpec, conformance::LIMIT};
-use slotmux_docker::{DockerBackend, DockerSettings, Engine};
+use slotmux_docker::{DockerBackend, DockerSettings, Engine, Walls};
 use slotmux_protocol::{ContainerId, Isolation};
 use std::{
     env,
@@ -35,7 +35,9 @@ impl House {
         };
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let owner = format!("it_{}_{number}", std::process::id());
-        let settings = DockerSettings { owner, ..DockerSettings::new(program, DEBIAN) };
+        let mut settings = DockerSettings { owner, ..DockerSettings::new(program, DEBIAN) };
+        // Most tests are about other things than walls.
+        settings.default.walls = Walls::Ordinary;
         Some(Self { settings })
     }
 

@@ -56,6 +56,48 @@ async fn the_shipped_filter_permits_namespaces_in_a_container_without_any_privil
 }
 
 #[tokio::test]
+async fn the_best_is_namespaces_where_they_can_be_had() {
+    default_serves("best", "namespaces", |container| container.walls = Walls::Best).await;
+}
+
+/// As a machine does that has none for users.
+const NO_NAMESPACES: &str = r#"{
+    "defaultAction": "SCMP_ACT_ALLOW",
+    "syscalls": [
+        { "names": ["unshare"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1 },
+        { "names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38 },
+        {
+            "names": ["clone"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1,
+            "args": [{
+                "index": 0, "op": "SCMP_CMP_MASKED_EQ", "value": 268435456, "valueTwo": 268435456
+            }]
+        }
+    ]
+}"#;
+
+#[tokio::test]
+async fn the_best_is_users_where_namespaces_are_refused() {
+    default_serves("second best", "uid", |container| {
+        container.walls = Walls::Best;
+        container.security_opt = vec![format!("seccomp={NO_NAMESPACES}")];
+    })
+    .await;
+}
+
+/// A server that ends for another reason has not said that it has no namespaces.
+#[tokio::test]
+async fn a_trial_that_fails_is_no_refusal() {
+    let Some(mut house) = House::open("a failed trial") else { return };
+    house.settings.default.walls = Walls::Best;
+    house.settings.args_before = vec!["--no-such-option".into()];
+    let backend = house.backend();
+    let error = backend.launch(spec("one")).await.unwrap_err();
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.contains("whether it gets namespaces") && source.contains("no-such-option"));
+    assert_eq!(house.leftovers(), [""; 0]);
+}
+
+#[tokio::test]
 async fn root_in_a_container_that_opens_nothing_falls_back_to_users() {
     let filter = format!("seccomp={}", slotmux_docker::NAMESPACES_FILTER);
     default_serves("filter alone", "uid", |container| container.security_opt = vec![filter]).await;

@@ -249,7 +249,7 @@ async fn a_rung_that_cannot_be_had_is_refused_with_the_reasons_and_nothing_is_le
         .output()
         .unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert_eq!(output.status.code(), Some(slotmux_protocol::Isolation::REFUSED.into()), "{error}");
     assert!(error.contains("no isolation of at least") && error.contains(rung), "{error}");
     let left: Vec<_> = fs::read_dir(dir.path().join("data"))
         .unwrap()

@@ -1,0 +1,122 @@
+//! Whether containers of a profile get namespaces: found out by one that tries.
+//!
+//! Invariant: who asks for the best never gets a worse rung because something else went wrong.
+
+use super::{Shared, launch::LaunchError};
+use crate::{
+    engine::State,
+    exit, names,
+    plan::Plan,
+    ready,
+    seen::authority,
+    settings::{ContainerSettings, User, Walls},
+    token,
+};
+use slotmux_backend::{LaunchSpec, last_lines};
+use slotmux_protocol::{ContainerId, Isolation, ProfileName};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+use tokio::{sync::OnceCell, time::timeout};
+
+/// It ends by itself, should nobody be left to remove it.
+const TRIAL_LIFETIME: Duration = Duration::from_mins(2);
+/// To answer or to refuse. Both take a fraction of a second.
+const TRIAL_MAX: Duration = Duration::from_mins(1);
+const LOOKS_APART: Duration = Duration::from_millis(20);
+const LAST_WORDS_BYTES: usize = 2 << 10;
+
+/// What was found out, of each profile.
+#[derive(Debug, Default)]
+pub(super) struct Tried(Mutex<HashMap<ProfileName, Arc<OnceCell<bool>>>>);
+
+impl Tried {
+    fn of(&self, profile: &ProfileName) -> Arc<OnceCell<bool>> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(profile.clone()).or_default().clone()
+    }
+}
+
+impl Shared {
+    /// Whether the container is to be one that permits namespaces.
+    pub(super) async fn opens(&self, spec: &LaunchSpec) -> Result<bool, LaunchError> {
+        let container = self.settings.of_profile(&spec.labels.profile);
+        match container.walls {
+            Walls::Namespaces => return Ok(true),
+            Walls::Ordinary => return Ok(false),
+            // It wants to be root, and in there nobody may.
+            Walls::Best if container.user.is_some_and(|it| it.uid == User::ROOT.uid) => {
+                return Ok(false);
+            }
+            Walls::Best => {}
+        }
+        let tried = self.tried.of(&spec.labels.profile);
+        let opens = tried.get_or_try_init(|| self.try_namespaces(spec, container)).await?;
+        Ok(*opens)
+    }
+
+    async fn try_namespaces(
+        &self,
+        spec: &LaunchSpec,
+        container: &ContainerSettings,
+    ) -> Result<bool, LaunchError> {
+        let name = format!("trial-{}", token::draw_name()?);
+        let spec = LaunchSpec {
+            container: ContainerId::new(name).map_err(|_| LaunchError::Lost)?,
+            isolation_min: Isolation::Namespaces,
+            slots: 1,
+            lifetime: TRIAL_LIFETIME,
+            ..spec.clone()
+        };
+        let user = self.user(&spec, true)?;
+        let (token, now) = (token::draw_token()?, SystemTime::now());
+        let plan =
+            Plan { settings: &self.settings, spec: &spec, token: &token, user, opens: true, now };
+        let mut body = plan.body();
+        // It is no container of the pool, and nobody's to adopt.
+        body.labels = body.labels.map(names::passing);
+        let id = self.create_as(&spec, body).await?;
+        let outcome = async {
+            self.begin(&spec, &id, user).await?;
+            let outcome = timeout(TRIAL_MAX, self.answers(&id, &spec.labels.profile)).await;
+            outcome.unwrap_or_else(|elapsed| Err(LaunchError::Untried(elapsed.to_string())))
+        };
+        let outcome = outcome.await;
+        let removed = self.engine.remove(&id).await;
+        let works = outcome?;
+        removed?;
+        let profile = spec.labels.profile;
+        if let Err(said) = &works {
+            tracing::warn!(%profile, said, "no namespaces in containers: ordinary ones then");
+        }
+        tracing::debug!(%profile, image = container.image, works = works.is_ok(), "tried");
+        Ok(works.is_ok())
+    }
+
+    /// `Err` in there: why it does not.
+    async fn answers(
+        &self,
+        id: &str,
+        profile: &ProfileName,
+    ) -> Result<Result<(), String>, LaunchError> {
+        loop {
+            let found = self.engine.find(id).await?.ok_or(LaunchError::Lost)?;
+            if let State::Ended(ended) = &found.state {
+                let log = self.engine.log_end(id, LAST_WORDS_BYTES).await?;
+                return match u8::try_from(ended.code) {
+                    Ok(Isolation::REFUSED) => Ok(Err(last_lines(&log))),
+                    _ => Err(LaunchError::Untried(exit::of_unasked(Some(ended), &log).reason)),
+                };
+            }
+            let authority = authority(&self.settings.reach, &found);
+            let network = || self.settings.of_profile(profile).network.clone();
+            let authority = authority.ok_or_else(|| LaunchError::NoAddress(network()))?;
+            if ready::look(&authority).await {
+                return Ok(Ok(()));
+            }
+            tokio::time::sleep(LOOKS_APART).await;
+        }
+    }
+}
