@@ -2,19 +2,26 @@
 # A Docker engine for the tests: the one that answers, or else one of our own.
 #
 #   tests/engine.sh start   prints the engine's address; starts one where none answers (root only)
-#   tests/engine.sh images  makes the images of the tests, of what this machine has: no registry
+#   tests/engine.sh images [busybox|debian …]
+#                           makes the images of the tests, of what this machine has: no registry
 #   tests/engine.sh stop    ends what `start` has started, and removes what that has left
+#
+# With SLOTMUX_ENGINE=NAME it is another one, beside the first: for tests that stop and kill it.
+# SLOTMUX_ENGINE_NET is its network then (a.b.c.d/n), SLOTMUX_ENGINE_FLAGS go to dockerd.
 #
 # Ours has its images below target/, touches no firewall and no other engine, and ends by its
 # process id. Fails, with the reason on stderr, where there is no engine and none can be started.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-images=$PWD/target/engine
+name=${SLOTMUX_ENGINE:-}
+images=$PWD/target/engine${name:+-$name}
 # Not below the tree: the path of a socket has a hundred bytes.
-run=/run/slotmux-engine
+run=/run/slotmux-engine${name:+-$name}
 socket=unix://$run/docker.sock
-bridge=slotmux0
+bridge=slotmux${name:-0}
+network=${SLOTMUX_ENGINE_NET:-172.29.84.1/22}
+read -ra flags <<<"${SLOTMUX_ENGINE_FLAGS:-}"
 # Whose the engine is: another checkout may use it, and only this one ends it.
 owner=$run/owner
 
@@ -29,7 +36,9 @@ refuse() {
 
 start() {
   command -v docker >/dev/null || refuse "no docker command: install the package docker.io"
-  for there in "${DOCKER_HOST:-unix:///var/run/docker.sock}" "$socket"; do
+  local any=("$socket")
+  [ -n "$name" ] || any=("${DOCKER_HOST:-unix:///var/run/docker.sock}" "$socket")
+  for there in "${any[@]}"; do
     if answers "$there"; then
       echo "$there"
       return
@@ -40,13 +49,13 @@ start() {
   mkdir -p "$images" "$run"
   printf '%s\n' "$PWD" >"$owner"
   if ! ip link show "$bridge" >/dev/null 2>&1; then
-    ip link add "$bridge" type bridge && ip address add 172.29.84.1/22 dev "$bridge" &&
+    ip link add "$bridge" type bridge && ip address add "$network" dev "$bridge" &&
       ip link set "$bridge" up || refuse "no network bridge can be made here"
   fi
   # Containers are reached on the bridge itself, and need nothing of the world outside.
   setsid dockerd --host "$socket" --data-root "$images/data" --exec-root "$run/exec" \
     --pidfile "$run/pid" --bridge "$bridge" --iptables=false --ip6tables=false \
-    --ip-forward=false --ip-masq=false >"$images/log" 2>&1 </dev/null &
+    --ip-forward=false --ip-masq=false ${flags[@]+"${flags[@]}"} >"$images/log" 2>&1 </dev/null &
   for _ in $(seq 300); do
     if answers "$socket"; then
       echo "$socket"
@@ -126,7 +135,9 @@ images() {
   local kind
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
-  for kind in busybox debian; do
+  local kinds=("$@")
+  [ $# != 0 ] || kinds=(busybox debian)
+  for kind in "${kinds[@]}"; do
     mkdir "$work/$kind"
     "${kind}_image" "$work/$kind"
     docker rmi -f "slotmux-test:$kind" >/dev/null 2>&1 || true
@@ -136,7 +147,7 @@ images() {
 
 case ${1:-} in
   start) start ;;
-  images) images ;;
+  images) images "${@:2}" ;;
   stop) stop ;;
   *) refuse "usage: tests/engine.sh start|images|stop" ;;
 esac

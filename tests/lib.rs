@@ -1,6 +1,7 @@
 //! What tests across crates share: a pool as a process, HTTP to it, and what it leaves behind.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+pub mod engine;
 pub mod traces;
 
 use serde_json::{Value, json};

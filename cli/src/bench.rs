@@ -3,6 +3,7 @@
 //! With `--json` each prints one object: a rate, `p50_ms`, `p99_ms`, `errors`, and what was run.
 
 mod connection;
+mod containers;
 mod density;
 mod floor;
 mod leases;
@@ -22,6 +23,7 @@ Examples:
   slotmux bench leases --url http://127.0.0.1:8080 --parallel 64
   slotmux bench slots fork --url http://127.0.0.1:8181 --files 10000 --bytes 100000
   slotmux bench density --slots 500
+  slotmux bench containers --backend docker --image debian:12
 
 Exit codes: 0 measured without errors, 1 there were errors, 2 bad arguments.")]
 pub(crate) struct Options {
@@ -39,6 +41,8 @@ enum What {
     Slots(slots::Options),
     /// What idle slots cost in memory, and whether all of them answer.
     Density(density::Options),
+    /// How long containers take to start, beside `docker run` of the same image.
+    Containers(Box<containers::Options>),
     /// Acquire and release, with or without a call in between, against a pool.
     Leases(leases::Options),
 }
@@ -49,6 +53,7 @@ pub(crate) fn run(options: Options) -> anyhow::Result<ExitCode> {
         What::Tools(options) => on_runtime(tools::run(options)),
         What::Slots(options) => on_runtime(slots::run(options)),
         What::Density(options) => on_runtime(density::run(options)),
+        What::Containers(options) => on_runtime(containers::run(*options)),
         What::Leases(options) => on_runtime(leases::run(options)),
     }
 }

@@ -80,7 +80,10 @@ fn dispatch(command: Command) -> Result<ExitCode, Fault> {
         // It has a runtime of its own, and takes its token out of the environment before.
         Command::SandboxServer(options) => Ok(slotmux_sandbox_server::main(*options)),
         Command::Bench(options) => {
-            bench::run(options).map_err(|error| Fault::because("measure", &*error))
+            bench::run(options).map_err(|error| match error.downcast::<Fault>() {
+                Ok(fault) => fault,
+                Err(error) => Fault::because("measure", &*error),
+            })
         }
         Command::Doctor(options) => on_runtime(doctor::run(*options)),
         Command::Acquire(options) => on_runtime(acquire::run(options)),
