@@ -3,26 +3,39 @@
 //! Invariant: whatever is read of a stream is read at the reader's pace, and what is kept of it is
 //! bounded.
 
+mod address;
 mod clock;
 mod containers;
+mod copies;
 mod error;
 mod events;
 mod found;
 mod images;
+mod stats;
 mod streams;
+mod transport;
+mod wait;
 
 pub use error::{EngineError, Fault};
 pub use events::{Event, News, NewsFeed, Selector};
 pub use found::{Ended, Found, Listed, State};
+pub use images::{FoundImage, Image};
+pub use stats::Stats;
 pub use streams::{Attached, LogTail, Piece};
+pub use wait::Until;
 
+use address::Address;
 use bollard::{
     API_DEFAULT_VERSION, Docker,
     models::{SystemInfo, SystemVersion},
 };
 use error::Doing;
-use std::{env, sync::Arc};
+use std::{
+    env,
+    sync::{Arc, OnceLock},
+};
 use tokio::sync::OnceCell;
+use transport::Transport;
 
 const HOST_VARIABLE: &str = "DOCKER_HOST";
 const HOST_DEFAULT: &str = "unix:///var/run/docker.sock";
@@ -69,21 +82,27 @@ impl Engine {
 
     /// Speaks the newest version of the API that both sides know.
     async fn docker(&self) -> Result<Docker, EngineError> {
-        let connect = || async {
-            let docker = match self.host.split_once("://") {
-                Some(("unix", _)) => {
-                    Docker::connect_with_unix(&self.host, CALL_S_MAX, API_DEFAULT_VERSION)
-                }
-                Some(("tcp" | "http", _)) => {
-                    Docker::connect_with_http(&self.host, CALL_S_MAX, API_DEFAULT_VERSION)
-                }
-                _ => Err(bollard::errors::Error::UnsupportedURISchemeError {
-                    uri: self.host.to_string(),
-                }),
-            };
-            docker?.negotiate_version().await
-        };
-        let connected = self.connected.get_or_try_init(connect).await;
-        connected.cloned().doing(format_args!("connect to the engine at `{}`", self.host))
+        let connected = self.connected.get_or_try_init(|| self.connect()).await;
+        connected.cloned().map_err(|fault| {
+            let doing = format!("connect to the engine at `{}`", self.host);
+            EngineError { doing, fault }
+        })
+    }
+
+    async fn connect(&self) -> Result<Docker, Fault> {
+        let address = Address::read(&self.host)?;
+        let base = format!("http://{}", address.host());
+        let version = Arc::<OnceLock<String>>::default();
+        let transport = Transport::new(address, version.clone());
+        let docker = Docker::connect_with_custom_transport(
+            move |request| transport.call(request),
+            Some(base),
+            CALL_S_MAX,
+            API_DEFAULT_VERSION,
+        )?;
+        let docker = docker.negotiate_version().await?;
+        // Nothing else is connected by it, so nobody has set it.
+        let _ = version.set(docker.client_version().to_string());
+        Ok(docker)
     }
 }

@@ -25,8 +25,8 @@ mod watcher;
 
 pub use backend::DockerBackend;
 pub use engine::{
-    Attached, Ended, Engine, EngineError, Event, Fault, Found, Listed, LogTail, News, NewsFeed,
-    Piece, Selector, State,
+    Attached, Ended, Engine, EngineError, Event, Fault, Found, FoundImage, Image, Listed, LogTail,
+    News, NewsFeed, Piece, Selector, State, Stats, Until,
 };
 pub use filter::NAMESPACES_FILTER;
 pub use parcel::is_static;

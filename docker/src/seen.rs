@@ -64,6 +64,7 @@ mod tests {
         Found {
             id: "id".to_owned(),
             state: State::Running,
+            pid: None,
             labels: HashMap::new(),
             env: Vec::new(),
             volumes: BTreeMap::new(),

@@ -6,16 +6,12 @@ use super::{
     found::{Found, Listed},
 };
 use bollard::{
-    body_try_stream,
     models::ContainerCreateBody,
     query_parameters::{
         CreateContainerOptions, KillContainerOptions, ListContainersOptions,
         RemoveContainerOptions, RemoveVolumeOptions, StopContainerOptions,
-        UploadToContainerOptions,
     },
 };
-use bytes::Bytes;
-use futures_util::stream;
 use std::{collections::HashMap, time::Duration};
 use tokio::time::{Instant, sleep};
 
@@ -40,19 +36,6 @@ impl Engine {
             tracing::debug!(container = name, warning, "engine warned");
         }
         Ok(created.id)
-    }
-
-    /// Unpacks an archive in the container's directory `path`. It need not run.
-    pub async fn put(
-        &self,
-        id: &str,
-        path: &str,
-        archive: impl IntoIterator<Item = Bytes, IntoIter: Send + 'static>,
-    ) -> Result<(), EngineError> {
-        let options = UploadToContainerOptions { path: path.to_owned(), ..Default::default() };
-        let body = body_try_stream(stream::iter(archive.into_iter().map(Ok)));
-        let put = self.docker().await?.upload_to_container(id, Some(options), body).await;
-        put.doing(format_args!("copy files into `{path}`"))
     }
 
     pub async fn start(&self, id: &str) -> Result<(), EngineError> {

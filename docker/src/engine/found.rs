@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, HashMap};
 pub struct Found {
     pub id: String,
     pub state: State,
+    /// On the engine's machine, while it runs: of its first process.
+    pub pid: Option<u32>,
     pub labels: HashMap<String, String>,
     pub env: Vec<String>,
     /// Its address on each network.
@@ -69,8 +71,11 @@ impl Found {
             let name = mount.name.filter(|it| !it.is_empty())?;
             Some((mount.destination?, name))
         });
+        let pid = found.state.as_ref().and_then(|state| state.pid);
         Self {
             id: found.id.unwrap_or_default(),
+            // What does not run has the number 0.
+            pid: pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0),
             volumes: volumes.collect(),
             state: found.state.map_or(State::Leaving, state),
             labels,

@@ -1,17 +1,26 @@
 //! What containers print: attached to while they run, or read back from their logs.
 
-use super::{Engine, EngineError, error::Doing};
+use super::{Engine, EngineError, State, error::Doing};
 use bollard::{
     container::LogOutput,
     query_parameters::{AttachContainerOptions, LogsOptions},
 };
 use bytes::Bytes;
-use futures_util::{StreamExt, stream::BoxStream};
-use std::{collections::VecDeque, fmt, pin::Pin};
-use tokio::io::AsyncWrite;
+use futures_util::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
+use std::{collections::VecDeque, fmt, pin::Pin, time::Duration};
+use tokio::{
+    io::{AsyncWrite, sink},
+    time::timeout,
+};
 
 /// The end of a log is asked for by lines; one has at least a byte.
 const LINES_MAX: usize = 1 << 20;
+
+/// For each piece that is left of what has ended.
+const REST_MAX: Duration = Duration::from_secs(2);
 
 /// A piece of output, as the container wrote it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,8 +49,13 @@ pub struct LogTail {
 }
 
 impl Engine {
-    /// To what it prints from now on; before its start, to all of it.
+    /// To what it prints from now on; before its start, to all of it. One that has ended has
+    /// nothing more to say, and hears nothing.
     pub async fn attach(&self, id: &str) -> Result<Attached, EngineError> {
+        // Engines would attach to it, and be silent for ever.
+        if self.has_ended(id).await? {
+            return Ok(Attached { output: stream::empty().boxed(), input: Box::pin(sink()) });
+        }
         let options = AttachContainerOptions {
             stream: true,
             stdin: true,
@@ -59,7 +73,22 @@ impl Engine {
             }
             Err(error) => Some(Err(error).doing("read what the container prints")),
         });
-        Ok(Attached { output: output.boxed(), input: attached.input })
+        let output = if self.has_ended(id).await? {
+            // Perhaps before the engine had us attached: what there is comes now, or never.
+            let rest = stream::unfold(output.boxed(), async |mut output| {
+                let piece = timeout(REST_MAX, output.next()).await.ok()??;
+                Some((piece, output))
+            });
+            rest.boxed()
+        } else {
+            output.boxed()
+        };
+        Ok(Attached { output, input: attached.input })
+    }
+
+    async fn has_ended(&self, id: &str) -> Result<bool, EngineError> {
+        let found = self.find(id).await?;
+        Ok(found.is_some_and(|found| matches!(found.state, State::Ended(_))))
     }
 
     /// The last `bytes_max` bytes of what the container printed, or a little less.

@@ -8,7 +8,8 @@ use slotmux_docker::{Attached, Piece, State};
 use std::collections::HashMap;
 use tokio::io::AsyncWriteExt;
 
-fn body(house: &House, command: &[&str]) -> ContainerCreateBody {
+/// Of one that runs `command` in busybox, and may be spoken to.
+pub(crate) fn body(house: &House, command: &[&str]) -> ContainerCreateBody {
     let owner = house.settings.owner.clone();
     ContainerCreateBody {
         image: Some(SCRATCH.to_owned()),
@@ -21,7 +22,7 @@ fn body(house: &House, command: &[&str]) -> ContainerCreateBody {
 }
 
 /// To the end of both streams.
-async fn read(attached: &mut Attached) -> (Vec<u8>, Vec<u8>) {
+pub(crate) async fn read(attached: &mut Attached) -> (Vec<u8>, Vec<u8>) {
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     while let Some(piece) = attached.output.next().await {
         match piece.unwrap() {

@@ -6,7 +6,11 @@
 #[cfg(test)]
 mod adoption;
 #[cfg(test)]
+mod attaching;
+#[cfg(test)]
 mod conformance;
+#[cfg(test)]
+mod copying;
 #[cfg(test)]
 mod cuts;
 #[cfg(test)]
@@ -16,8 +20,12 @@ mod house;
 #[cfg(test)]
 mod images;
 #[cfg(test)]
+mod looking;
+#[cfg(test)]
 mod low_level;
 #[cfg(test)]
 mod proxy;
 #[cfg(test)]
 mod serving;
+#[cfg(test)]
+mod waiting;

@@ -1,0 +1,87 @@
+//! How calls get to the engine: over connections that are kept for the next ones.
+//!
+//! Invariant: a call is sent once. Only one that met a connection that had ended before, and of
+//! which nothing was sent, goes out again.
+
+mod pipe;
+
+use super::address::Address;
+use bollard::{BollardRequest, errors::Error};
+use bytes::Bytes;
+use futures_util::{TryFutureExt, future::BoxFuture};
+use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
+use hyper::{Response, Uri, body::Incoming, http::uri::PathAndQuery};
+use hyper_util::{
+    client::legacy::Client,
+    rt::{TokioExecutor, TokioTimer},
+};
+use pipe::Connector;
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Connections that wait for a call. Streams have their own as long as they last.
+const IDLE_MAX: usize = 16;
+const IDLE_FOR: Duration = Duration::from_secs(30);
+
+pub(super) struct Transport {
+    client: Client<Connector, Body>,
+    version: Arc<OnceLock<String>>,
+}
+
+impl Transport {
+    /// Calls name `version` of the API as soon as it is set.
+    pub(super) fn new(address: Address, version: Arc<OnceLock<String>>) -> Self {
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_FOR)
+            .pool_max_idle_per_host(IDLE_MAX)
+            .build(Connector::new(address));
+        Self { client, version }
+    }
+
+    pub(super) fn call(
+        &self,
+        mut request: BollardRequest,
+    ) -> BoxFuture<'static, Result<Response<Incoming>, Error>> {
+        if let Some(version) = self.version.get() {
+            match versioned(request.uri(), version) {
+                Ok(uri) => *request.uri_mut() = uri,
+                Err(error) => return Box::pin(async { Err(error.into()) }),
+            }
+        }
+        Box::pin(self.client.request(request.map(BodyExt::boxed_unsync)).map_err(Error::from))
+    }
+}
+
+/// The library leaves it out.
+fn versioned(uri: &Uri, version: &str) -> Result<Uri, hyper::http::Error> {
+    let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let prefix = format!("/v{version}");
+    if path.strip_prefix(&prefix).is_some_and(|rest| rest.starts_with('/')) {
+        return Ok(uri.clone());
+    }
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(PathAndQuery::try_from(format!("{prefix}{path}"))?);
+    Ok(Uri::from_parts(parts)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_name_the_version_of_the_api_once() {
+        for (uri, wanted) in [
+            ("http://engine/info", "http://engine/v1.41/info"),
+            ("http://engine/events?since=1%2F2", "http://engine/v1.41/events?since=1%2F2"),
+            ("http://engine/v1.41/info?a=b", "http://engine/v1.41/info?a=b"),
+            ("http://engine/v1.410/info", "http://engine/v1.41/v1.410/info"),
+        ] {
+            assert_eq!(versioned(&uri.parse().unwrap(), "1.41").unwrap(), wanted);
+        }
+    }
+}
