@@ -1,10 +1,12 @@
 //! The trait for a Docker engine.
 
 mod adopt;
+mod images;
 mod launch;
 mod shared;
 mod walls;
 
+pub(crate) use images::ImageError;
 pub(crate) use shared::Shared;
 
 use crate::{

@@ -1,6 +1,7 @@
 //! What `slotmux doctor` says of this backend.
 
 use crate::{
+    backend::ImageError,
     causes::chain,
     engine::Engine,
     parcel,
@@ -87,6 +88,12 @@ async fn profile(
     let ContainerSettings { image, network, .. } = container;
     findings.push(match (engine.has_image(image).await, container.pull) {
         (Ok(true), _) => Ok(format!("profile `{name}`: image `{image}` is there")),
+        (Ok(false), _) if container.build.is_some() => {
+            Ok(format!("profile `{name}`: image `{image}` is not there, and will be built"))
+        }
+        (Ok(false), _) if container.is_local() => {
+            Err(format!("profile `{name}`: {}", ImageError::NotMade(image.clone())))
+        }
         (Ok(false), Pull::IfMissing) => {
             Ok(format!("profile `{name}`: image `{image}` is not there, and will be pulled"))
         }

@@ -4,6 +4,7 @@
 //! bounded.
 
 mod address;
+mod builds;
 mod clock;
 mod containers;
 mod copies;
@@ -16,6 +17,7 @@ mod streams;
 mod transport;
 mod wait;
 
+pub use builds::BuildOrder;
 pub use error::{EngineError, Fault};
 pub use events::{Event, News, NewsFeed, Selector};
 pub use found::{Ended, Found, Listed, State};

@@ -9,6 +9,7 @@
 
 mod backend;
 mod causes;
+mod context;
 mod diagnose;
 mod engine;
 mod exit;
@@ -25,12 +26,12 @@ mod watcher;
 
 pub use backend::DockerBackend;
 pub use engine::{
-    Attached, Ended, Engine, EngineError, Event, Fault, Found, FoundImage, Image, Listed, LogTail,
-    News, NewsFeed, Piece, Selector, State, Stats, Until,
+    Attached, BuildOrder, Ended, Engine, EngineError, Event, Fault, Found, FoundImage, Image,
+    Listed, LogTail, News, NewsFeed, Piece, Selector, State, Stats, Until,
 };
 pub use filter::NAMESPACES_FILTER;
 pub use parcel::is_static;
 pub use settings::{
-    ContainerSettings, Data, DockerSettings, Inject, Ports, Pull, Reach, SettingsFault,
+    Build, ContainerSettings, Data, DockerSettings, Inject, Ports, Pull, Reach, SettingsFault,
     SettingsFaults, User, Walls,
 };

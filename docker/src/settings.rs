@@ -56,7 +56,10 @@ pub struct Ports {
 /// What the containers of a profile are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerSettings {
+    /// One whose tag is `local` is never pulled.
     pub image: String,
+    /// What `image` is made of, where it is not pulled but built.
+    pub build: Option<Build>,
     pub pull: Pull,
     /// Of the container as a whole; 0: no limit. The same holds for the next ones.
     pub memory_bytes_max: u64,
@@ -81,6 +84,17 @@ pub struct ContainerSettings {
     pub security_opt: Vec<String>,
     pub cap_add: Vec<String>,
     pub cap_drop: Vec<String>,
+}
+
+/// How an image is built, when it is missing or was made of something else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Build {
+    /// A directory of this machine. What its `.dockerignore` leaves out stays here.
+    pub context: PathBuf,
+    /// In `context`, or anywhere by an absolute path.
+    pub dockerfile: PathBuf,
+    /// For its `ARG`s.
+    pub args: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,10 +155,18 @@ impl DockerSettings {
     }
 }
 
+impl Build {
+    /// By the file `Dockerfile` in `context`.
+    pub fn new(context: PathBuf) -> Self {
+        Self { context, dockerfile: "Dockerfile".into(), args: BTreeMap::new() }
+    }
+}
+
 impl ContainerSettings {
     pub fn new(image: impl Into<String>) -> Self {
         Self {
             image: image.into(),
+            build: None,
             pull: Pull::IfMissing,
             memory_bytes_max: 0,
             cpu_millis_max: 0,
@@ -161,5 +183,10 @@ impl ContainerSettings {
             cap_add: Vec::new(),
             cap_drop: Vec::new(),
         }
+    }
+
+    /// Its tag says that it was made here.
+    pub(crate) fn is_local(&self) -> bool {
+        self.image.ends_with(":local")
     }
 }

@@ -3,7 +3,7 @@
 //! Invariant: what was created and cannot be started is removed, or the answer is that we do not
 //! know.
 
-use super::{Shared, adopt::removed};
+use super::{Shared, adopt::removed, images::ImageError};
 use crate::{
     causes::chain,
     engine::{EngineError, State},
@@ -12,7 +12,7 @@ use crate::{
     parcel::ParcelError,
     plan::{DIR, Plan},
     seen::Container,
-    settings::{Data, Pull, User},
+    settings::{Data, User},
     token,
 };
 use bollard::models::ContainerCreateBody;
@@ -22,10 +22,7 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
-use tokio::{task::JoinError, time::timeout};
-
-/// For an image as a whole. A pull that stands still ends too.
-const PULL_MAX: Duration = Duration::from_mins(30);
+use tokio::task::JoinError;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LaunchError {
@@ -37,12 +34,8 @@ pub(super) enum LaunchError {
     Pack(#[from] ParcelError),
     #[error("pack the sandbox-server")]
     Interrupted(#[from] JoinError),
-    #[error("image `{0}` is not there, and its profile says not to pull it")]
-    NoImage(String),
-    #[error("image `{image}` was not pulled in {} minutes", PULL_MAX.as_secs() / 60)]
-    PullTooLong { image: String },
-    #[error("image `{image}` cannot be had")]
-    Pull { image: String, source: EngineError },
+    #[error(transparent)]
+    Image(#[from] Arc<ImageError>),
     #[error("the engine has another container of this name, which is not ours")]
     Taken,
     #[error("somebody removed it while it was started")]
@@ -135,38 +128,19 @@ impl Shared {
         body: ContainerCreateBody,
     ) -> Result<String, LaunchError> {
         let name = engine_name(&self.settings.owner, &spec.container)?;
+        let container = self.settings.of_profile(&spec.labels.profile);
+        if container.build.is_some() {
+            self.images.have(&self.engine, container).await?;
+        }
         match self.engine.create(&name, body.clone()).await {
             Ok(id) => Ok(id),
-            Err(error) if error.is_not_found() => {
-                self.fetch_image(spec, error).await?;
+            // Some other thing may be missing.
+            Err(missing) if missing.is_not_found() && missing.names(&container.image) => {
+                self.images.have(&self.engine, container).await?;
                 Ok(self.engine.create(&name, body).await?)
             }
             Err(error) if error.is_conflict() => Err(LaunchError::Taken),
             Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Unless it is there: then something else is missing, as `missing` says.
-    async fn fetch_image(
-        &self,
-        spec: &LaunchSpec,
-        missing: EngineError,
-    ) -> Result<(), LaunchError> {
-        let container = self.settings.of_profile(&spec.labels.profile);
-        let image = container.image.clone();
-        let _one_for_all = self.pulling.lock().await;
-        if self.engine.has_image(&image).await? {
-            // Somebody else has pulled it meanwhile, or it is not what is missing.
-            return if missing.names(&image) { Ok(()) } else { Err(missing.into()) };
-        }
-        if container.pull == Pull::Never {
-            return Err(LaunchError::NoImage(image));
-        }
-        tracing::info!(image, "pulling");
-        match timeout(PULL_MAX, self.engine.pull(&image)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(source)) => Err(LaunchError::Pull { image, source }),
-            Err(_elapsed) => Err(LaunchError::PullTooLong { image }),
         }
     }
 
@@ -232,11 +206,10 @@ impl LaunchError {
     /// Whether the same launch may work later.
     fn may_pass(&self) -> bool {
         match self {
-            Self::Name(_) | Self::NoImage(_) | Self::Pack(_) | Self::NoAddress(_) => false,
-            Self::Pull { source, .. } => !source.is_denial(),
+            Self::Name(_) | Self::Pack(_) | Self::NoAddress(_) => false,
+            Self::Image(error) => error.may_pass(),
             Self::Draw(_)
             | Self::Interrupted(_)
-            | Self::PullTooLong { .. }
             | Self::Taken
             | Self::Lost
             | Self::Untried(_)

@@ -1,6 +1,6 @@
 //! What the calls of a backend have in common: who is held, and whose turn it is.
 
-use super::walls::Tried;
+use super::{images::Images, walls::Tried};
 use crate::{
     engine::Engine,
     keeper::{Held, Keeper},
@@ -23,8 +23,7 @@ pub(crate) struct Shared {
     pub(crate) engine: Engine,
     pub(crate) teller: Arc<Teller>,
     pub(super) parcel: Arc<Parcel>,
-    /// Held by whoever pulls, so that an image is pulled once for all who wait for it.
-    pub(super) pulling: tokio::sync::Mutex<()>,
+    pub(super) images: Images,
     pub(super) tried: Tried,
     held: Mutex<HashMap<ContainerId, (Arc<Held>, AbortHandle)>>,
     /// A name's lock lives as long as somebody has it or waits for it.
@@ -39,7 +38,7 @@ impl Shared {
             settings: Arc::new(settings),
             teller: Arc::default(),
             parcel: Arc::default(),
-            pulling: tokio::sync::Mutex::default(),
+            images: Images::default(),
             tried: Tried::default(),
             held: Mutex::default(),
             turns: Mutex::default(),

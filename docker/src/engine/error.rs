@@ -24,6 +24,9 @@ pub enum Fault {
     Address(String),
     #[error("the engine said: {message}")]
     Said { status: u16, message: String },
+    /// A step of a build. `words`: the last that it printed.
+    #[error("step `{step}` failed: {message}{}", last_said(.words))]
+    Step { step: String, message: String, words: String },
     /// It may have been done.
     #[error("the engine did not answer in time")]
     Silent,
@@ -53,17 +56,27 @@ impl EngineError {
         matches!(self.status(), Some(400..500)) || WORDS.iter().any(|words| self.names(words))
     }
 
+    /// Whether the same call will be refused again.
+    pub(crate) fn is_refusal(&self) -> bool {
+        let is_step = matches!(self.fault, Fault::Step { .. } | Fault::Address(_));
+        is_step || matches!(self.status(), Some(400..500))
+    }
+
     fn status(&self) -> Option<u16> {
         match self.fault {
             Fault::Said { status, .. } => Some(status),
-            Fault::Down(_) | Fault::Address(_) | Fault::Silent | Fault::Broken(_) => None,
+            Fault::Down(_)
+            | Fault::Address(_)
+            | Fault::Step { .. }
+            | Fault::Silent
+            | Fault::Broken(_) => None,
         }
     }
 
     pub(crate) fn into_backend_error(self, doing: impl Into<String>) -> BackendError {
         let doing = doing.into();
         match &self.fault {
-            Fault::Said { status: 400..500, .. } | Fault::Address(_) => {
+            Fault::Said { status: 400..500, .. } | Fault::Address(_) | Fault::Step { .. } => {
                 BackendError::Refused { doing, source: self.into() }
             }
             Fault::Said { .. } | Fault::Down(_) => {
@@ -74,6 +87,16 @@ impl EngineError {
             }
         }
     }
+}
+
+impl Fault {
+    pub(super) fn step(step: String, message: &str, words: &str) -> Self {
+        Self::Step { step: short(&step), message: short(message), words: words.to_owned() }
+    }
+}
+
+fn last_said(words: &str) -> String {
+    if words.is_empty() { String::new() } else { format!("; it last said: {words}") }
 }
 
 impl From<Error> for Fault {

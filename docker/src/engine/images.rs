@@ -3,7 +3,7 @@
 use super::{Engine, EngineError, clock::unix_seconds, error::Doing};
 use bollard::{
     models::{ImageInspect, ImageSummary},
-    query_parameters::{CreateImageOptions, ListImagesOptions},
+    query_parameters::{CreateImageOptions, ListImagesOptions, RemoveImageOptions},
 };
 use futures_util::StreamExt;
 use std::{
@@ -51,6 +51,16 @@ impl Engine {
         let options = ListImagesOptions { filters: Some(filters), ..Default::default() };
         let listed = self.docker().await?.list_images(Some(options)).await;
         Ok(listed.doing("list images")?.into_iter().map(Image::read).collect())
+    }
+
+    /// Its last name with it. Refused while a container is made of it.
+    pub async fn remove_image(&self, image: &str) -> Result<(), EngineError> {
+        let docker = self.docker().await?;
+        let removed = docker.remove_image(image, None::<RemoveImageOptions>, None).await;
+        match removed.doing(format_args!("remove image `{image}`")) {
+            Err(error) if !error.is_not_found() => Err(error),
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// Returns when it is there.

@@ -2,7 +2,7 @@
 
 use super::{ContainerSettings, Data, DockerSettings, Inject, Reach, User, Walls};
 use slotmux_protocol::ProfileName;
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 /// Part of every name at the engine.
 const OWNER_BYTES_MAX: usize = 64;
@@ -72,6 +72,16 @@ impl DockerSettings {
             faults.profile = Some(name.clone());
             check_container(container, &mut faults);
         }
+        faults.profile = None;
+        let mut builds = BTreeMap::new();
+        for container in std::iter::once(&self.default).chain(self.profiles.values()) {
+            let of_image = builds.entry(&container.image).or_insert(&container.build);
+            faults.unless(
+                *of_image == &container.build,
+                "build",
+                "is the same in all profiles of one image",
+            );
+        }
         if faults.found.is_empty() { Ok(()) } else { Err(SettingsFaults(faults.found)) }
     }
 }
@@ -93,6 +103,8 @@ impl Faults {
 
 fn check_container(container: &ContainerSettings, faults: &mut Faults) {
     faults.unless(!container.image.trim().is_empty(), "image", "is not empty");
+    let is_name = !container.image.contains('@');
+    faults.unless(is_name || container.build.is_none(), "image", "is a name where it is built");
     // The server has a port of its own in a network of its own.
     let network = container.network.as_str();
     faults.unless(

@@ -8,7 +8,7 @@ use std::{error::Error, net::IpAddr};
 use tokio::time::timeout;
 
 /// An error with its causes.
-fn chain(error: &dyn Error) -> String {
+pub(crate) fn chain(error: &dyn Error) -> String {
     let causes = error.source().map(chain);
     causes.map_or(error.to_string(), |causes| format!("{error}: {causes}"))
 }

@@ -8,6 +8,8 @@ mod adoption;
 #[cfg(test)]
 mod attaching;
 #[cfg(test)]
+mod building;
+#[cfg(test)]
 mod conformance;
 #[cfg(test)]
 mod copying;

@@ -22,7 +22,7 @@ use tokio::{
 const LIMIT: Duration = Duration::from_mins(1);
 
 /// Calls whose answers go on.
-const LONG: [&str; 2] = ["/events?", "/wait?"];
+const LONG: [&str; 3] = ["/events?", "/wait?", "/build?"];
 type Begun = watch::Sender<[u32; LONG.len()]>;
 
 pub(crate) struct Door {
@@ -96,6 +96,11 @@ impl Door {
     /// Waits until so many calls wait for an end.
     pub(crate) async fn waits(&self, count: u32) {
         self.begun(1, count).await;
+    }
+
+    /// That were begun since the start.
+    pub(crate) fn builds(&self) -> u32 {
+        self.begun.borrow()[2]
     }
 
     async fn begun(&self, which: usize, count: u32) {
