@@ -8,20 +8,24 @@ mod builds;
 mod clock;
 mod containers;
 mod copies;
+mod credentials;
 mod error;
 mod events;
 mod found;
 mod images;
+mod pulls;
 mod stats;
 mod streams;
 mod transport;
 mod wait;
 
 pub use builds::BuildOrder;
+pub use credentials::CredentialsError;
 pub use error::{EngineError, Fault};
 pub use events::{Event, News, NewsFeed, Selector};
 pub use found::{Ended, Found, Listed, State};
 pub use images::{FoundImage, Image};
+pub use pulls::PullTrouble;
 pub use stats::Stats;
 pub use streams::{Attached, LogTail, Piece};
 pub use wait::Until;
@@ -34,6 +38,7 @@ use bollard::{
 use error::Doing;
 use std::{
     env,
+    path::Path,
     sync::{Arc, OnceLock},
 };
 use tokio::sync::OnceCell;
@@ -49,6 +54,8 @@ const CALL_S_MAX: u64 = 120;
 #[derive(Debug, Clone)]
 pub struct Engine {
     host: Arc<str>,
+    /// Where credentials for registries are.
+    config_dir: Option<Arc<Path>>,
     connected: Arc<OnceCell<Docker>>,
 }
 
@@ -57,7 +64,17 @@ impl Engine {
     pub fn new(host: Option<&str>) -> Self {
         let said = || env::var(HOST_VARIABLE).ok().filter(|it| !it.is_empty());
         let host = host.map(str::to_owned).or_else(said);
-        Self { host: host.as_deref().unwrap_or(HOST_DEFAULT).into(), connected: Arc::default() }
+        Self {
+            host: host.as_deref().unwrap_or(HOST_DEFAULT).into(),
+            config_dir: credentials::usual_dir().map(Into::into),
+            connected: Arc::default(),
+        }
+    }
+
+    /// Credentials for registries are in `dir`, and not where the docker CLI has them.
+    #[must_use]
+    pub fn with_config(self, dir: &Path) -> Self {
+        Self { config_dir: Some(dir.into()), ..self }
     }
 
     pub fn host(&self) -> &str {

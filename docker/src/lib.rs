@@ -26,8 +26,9 @@ mod watcher;
 
 pub use backend::DockerBackend;
 pub use engine::{
-    Attached, BuildOrder, Ended, Engine, EngineError, Event, Fault, Found, FoundImage, Image,
-    Listed, LogTail, News, NewsFeed, Piece, Selector, State, Stats, Until,
+    Attached, BuildOrder, CredentialsError, Ended, Engine, EngineError, Event, Fault, Found,
+    FoundImage, Image, Listed, LogTail, News, NewsFeed, Piece, PullTrouble, Selector, State, Stats,
+    Until,
 };
 pub use filter::NAMESPACES_FILTER;
 pub use parcel::is_static;

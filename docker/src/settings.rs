@@ -11,6 +11,8 @@ use std::{collections::BTreeMap, ffi::OsString, net::IpAddr, ops::RangeInclusive
 pub struct DockerSettings {
     /// `unix://PATH` or `tcp://HOST:PORT`. `None`: what `DOCKER_HOST` says, else the usual socket.
     pub host: Option<String>,
+    /// Where credentials for registries are. `None`: `DOCKER_CONFIG`, else `~/.docker`.
+    pub config_dir: Option<PathBuf>,
     /// Whose containers these are. A backend sees and stops those of its own owner only, so that
     /// several may share an engine.
     pub owner: String,
@@ -140,6 +142,7 @@ impl DockerSettings {
     pub fn new(program: PathBuf, image: impl Into<String>) -> Self {
         Self {
             host: None,
+            config_dir: None,
             owner: "pool".to_owned(),
             program,
             args_before: Vec::new(),

@@ -6,7 +6,7 @@
 use crate::{
     causes::chain,
     context::{ContextError, Remembered, pack},
-    engine::{BuildOrder, Engine, EngineError},
+    engine::{BuildOrder, Engine, EngineError, PullTrouble},
     settings::{Build, ContainerSettings, Pull},
 };
 use futures_util::{FutureExt, future::BoxFuture, future::Shared};
@@ -34,8 +34,8 @@ pub(crate) enum ImageError {
     NotMade(String),
     #[error("image `{image}` was not pulled in {} minutes", PULL_MAX.as_secs() / 60)]
     PullTooLong { image: String },
-    #[error("image `{image}` cannot be had")]
-    Pull { image: String, source: EngineError },
+    #[error("image `{image}` cannot be had: {why}")]
+    Pull { image: String, why: &'static str, source: EngineError },
     #[error("image `{image}` cannot be built")]
     Context { image: String, source: ContextError },
     #[error("image `{image}` cannot be built")]
@@ -100,7 +100,21 @@ async fn pulled(engine: &Engine, image: String) -> Result<(), ImageError> {
     tracing::info!(image, "pulling");
     match timeout(PULL_MAX, engine.pull(&image)).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(source)) => Err(ImageError::Pull { image, source }),
+        Ok(Err(source)) => {
+            let why = match source.pull_trouble() {
+                PullTrouble::Denied if engine.has_credentials(&image).await => {
+                    "its registry denies it, with the credentials that Docker's configuration has"
+                }
+                PullTrouble::Denied => {
+                    "its registry denies it, and Docker's configuration has no credentials for it"
+                }
+                PullTrouble::Unknown => "its registry has no such image",
+                PullTrouble::NoPlatform => "there is none for the engine's kind of machine",
+                PullTrouble::Unreachable => "the engine cannot reach its registry",
+                PullTrouble::Other => "the pull failed",
+            };
+            Err(ImageError::Pull { image, why, source })
+        }
         Err(_elapsed) => Err(ImageError::PullTooLong { image }),
     }
 }

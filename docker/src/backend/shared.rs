@@ -33,8 +33,12 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(super) fn new(settings: DockerSettings) -> Self {
+        let engine = Engine::new(settings.host.as_deref());
         Self {
-            engine: Engine::new(settings.host.as_deref()),
+            engine: match &settings.config_dir {
+                Some(dir) => engine.with_config(dir),
+                None => engine,
+            },
             settings: Arc::new(settings),
             teller: Arc::default(),
             parcel: Arc::default(),

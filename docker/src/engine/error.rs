@@ -1,5 +1,6 @@
 //! What was being done, and what the engine said to it.
 
+use super::{credentials::CredentialsError, pulls::PullTrouble};
 use bollard::errors::Error;
 use slotmux_backend::{BackendError, Cause};
 use std::fmt::Display;
@@ -24,6 +25,9 @@ pub enum Fault {
     Address(String),
     #[error("the engine said: {message}")]
     Said { status: u16, message: String },
+    /// Nothing was asked.
+    #[error("no credentials for the registry")]
+    Credentials(#[source] CredentialsError),
     /// A step of a build. `words`: the last that it printed.
     #[error("step `{step}` failed: {message}{}", last_said(.words))]
     Step { step: String, message: String, words: String },
@@ -51,9 +55,11 @@ impl EngineError {
 
     /// Whether a registry has refused, or has no such thing: the same pull will be refused again.
     pub(crate) fn is_denial(&self) -> bool {
-        const WORDS: [&str; 5] =
-            ["denied", "unauthorized", "manifest unknown", "not found", "invalid reference"];
-        matches!(self.status(), Some(400..500)) || WORDS.iter().any(|words| self.names(words))
+        match self.pull_trouble() {
+            PullTrouble::Denied | PullTrouble::Unknown | PullTrouble::NoPlatform => true,
+            PullTrouble::Unreachable => false,
+            PullTrouble::Other => self.is_refusal() || self.names("invalid reference"),
+        }
     }
 
     /// Whether the same call will be refused again.
@@ -67,6 +73,7 @@ impl EngineError {
             Fault::Said { status, .. } => Some(status),
             Fault::Down(_)
             | Fault::Address(_)
+            | Fault::Credentials(_)
             | Fault::Step { .. }
             | Fault::Silent
             | Fault::Broken(_) => None,
@@ -79,7 +86,7 @@ impl EngineError {
             Fault::Said { status: 400..500, .. } | Fault::Address(_) | Fault::Step { .. } => {
                 BackendError::Refused { doing, source: self.into() }
             }
-            Fault::Said { .. } | Fault::Down(_) => {
+            Fault::Said { .. } | Fault::Down(_) | Fault::Credentials(_) => {
                 BackendError::Unavailable { doing, source: self.into() }
             }
             Fault::Silent | Fault::Broken(_) => {

@@ -1,11 +1,10 @@
-//! Images: whether they are there, and fetching them.
+//! Images that are there.
 
 use super::{Engine, EngineError, clock::unix_seconds, error::Doing};
 use bollard::{
     models::{ImageInspect, ImageSummary},
-    query_parameters::{CreateImageOptions, ListImagesOptions, RemoveImageOptions},
+    query_parameters::{ListImagesOptions, RemoveImageOptions},
 };
-use futures_util::StreamExt;
 use std::{
     collections::HashMap,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -62,24 +61,6 @@ impl Engine {
             Ok(_) | Err(_) => Ok(()),
         }
     }
-
-    /// Returns when it is there.
-    pub async fn pull(&self, image: &str) -> Result<(), EngineError> {
-        let options =
-            CreateImageOptions { from_image: Some(with_tag(image)), ..Default::default() };
-        let docker = self.docker().await?;
-        let mut progress = std::pin::pin!(docker.create_image(Some(options), None, None));
-        let mut step = String::new();
-        while let Some(news) = progress.next().await {
-            let news = news.doing(format_args!("pull image `{image}`"))?;
-            let now = news.status.unwrap_or_default();
-            if now != step {
-                tracing::debug!(image, step = now, "pulling");
-                step = now;
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Image {
@@ -123,23 +104,4 @@ fn real_tags(mut tags: Vec<String>) -> Vec<String> {
 fn time(unix_s: i64) -> SystemTime {
     let since = Duration::from_secs(u64::try_from(unix_s).unwrap_or_default());
     UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH)
-}
-
-/// Without one, engines pull every tag there is.
-fn with_tag(image: &str) -> String {
-    let name = image.rsplit_once('/').map_or(image, |(_, name)| name);
-    if name.contains([':', '@']) { image.to_owned() } else { format!("{image}:latest") }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_image_without_a_tag_means_its_latest() {
-        assert_eq!(with_tag("debian"), "debian:latest");
-        assert_eq!(with_tag("debian:12"), "debian:12");
-        assert_eq!(with_tag("host:5000/team/debian"), "host:5000/team/debian:latest");
-        assert_eq!(with_tag("debian@sha256:00"), "debian@sha256:00");
-    }
 }

@@ -10,7 +10,11 @@ use bollard::{BollardRequest, errors::Error};
 use bytes::Bytes;
 use futures_util::{TryFutureExt, future::BoxFuture};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
-use hyper::{Response, Uri, body::Incoming, http::uri::PathAndQuery};
+use hyper::{
+    Response, Uri,
+    body::Incoming,
+    http::{HeaderValue, uri::PathAndQuery},
+};
 use hyper_util::{
     client::legacy::Client,
     rt::{TokioExecutor, TokioTimer},
@@ -53,8 +57,29 @@ impl Transport {
                 Err(error) => return Box::pin(async { Err(error.into()) }),
             }
         }
+        // Engines want the alphabet for addresses, and take what they cannot read for nothing.
+        for name in ["x-registry-auth", "x-registry-config"] {
+            if let Some(value) = request.headers_mut().get_mut(name) {
+                *value = for_addresses(value);
+                value.set_sensitive(true);
+            }
+        }
         Box::pin(self.client.request(request.map(BodyExt::boxed_unsync)).map_err(Error::from))
     }
+}
+
+fn for_addresses(base64: &HeaderValue) -> HeaderValue {
+    let bytes: Vec<u8> = base64
+        .as_bytes()
+        .iter()
+        .map(|byte| match byte {
+            b'+' => b'-',
+            b'/' => b'_',
+            other => *other,
+        })
+        .collect();
+    // Letters stay letters.
+    HeaderValue::from_bytes(&bytes).unwrap_or_else(|_| base64.clone())
 }
 
 /// The library leaves it out.

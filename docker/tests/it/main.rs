@@ -28,6 +28,10 @@ mod low_level;
 #[cfg(test)]
 mod proxy;
 #[cfg(test)]
+mod pulling;
+#[cfg(test)]
+mod registry;
+#[cfg(test)]
 mod serving;
 #[cfg(test)]
 mod waiting;
