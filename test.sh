@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Sets up what the tests need, and passes them. As root it also runs what needs root, and installs
-# what is missing: busybox, and a Docker engine, which it starts if none answers, and stops again.
-# What a machine cannot do is counted as skipped, with the reason. With CI=true the rungs of the
-# ladder, the static executable and the engine must be there.
+# what is missing: busybox, docker-compose, and a Docker engine, which it starts if none answers, and
+# stops again. What a machine cannot do is counted as skipped, with the reason. With CI=true the
+# rungs of the ladder, the static executable, the engine and docker-compose must be there.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -35,6 +35,7 @@ need bash bash
 want busybox busybox-static
 want dockerd docker.io
 want docker docker-cli
+want docker-compose docker-compose
 want iptables iptables
 want ip iproute2
 

@@ -1,0 +1,151 @@
+//! `docker compose up`, and a pool answers: the files at the top of the tree, driven from outside.
+
+mod house;
+
+use house::{Images, Project, Tool, becomes, docker, missing};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+const TOKEN: &str = "of-the-compose-tests";
+const POOL: [&str; 1] = ["compose.yaml"];
+const NAMESPACES: [&str; 2] = ["compose.yaml", "compose.namespaces.yaml"];
+
+#[tokio::test]
+async fn docker_compose_as_a_program_brings_up_a_pool() {
+    let test = "docker_compose_as_a_program_brings_up_a_pool";
+    if let Err(why) = Tool::Program.version() {
+        return missing(test, &format!("no docker-compose: {why}"));
+    }
+    let Some(images) = Images::of(test) else { return };
+    brings_up_a_pool(Project::new(Tool::Program, images, &POOL)).await;
+}
+
+#[tokio::test]
+async fn docker_compose_as_a_plugin_brings_up_a_pool() {
+    let test = "docker_compose_as_a_plugin_brings_up_a_pool";
+    // Not all distributions have it, so it is not owed.
+    if Tool::Plugin.version().is_err() {
+        println!("skipped: {test}: docker has no plugin `compose`");
+        return;
+    }
+    let Some(images) = Images::of(test) else { return };
+    brings_up_a_pool(Project::new(Tool::Plugin, images, &POOL)).await;
+}
+
+async fn brings_up_a_pool(project: Project) {
+    project.up().await;
+    only_this_machine_with_the_token_is_let_in(&project).await;
+
+    let (lease, isolation) = project.acquire("t1").await;
+    assert_eq!(isolation, "uid");
+    let result = project.bash(&lease, "echo $((6 * 7)); echo kept > file").await;
+    assert_eq!(result["output"], "42\n", "{result}");
+    a_slot_does_not_read_the_token(&project, &lease).await;
+    let path = format!("/v1/leases/{lease}");
+    let (status, _) = project.send(Some(TOKEN), Method::DELETE, &path, Value::Null).await;
+    assert_eq!(status, 204);
+    becomes(&project, "{{.State.Health.Status}}", "healthy").await;
+
+    a_death_is_told_to_who_held_leases(&project).await;
+    an_orderly_stop_ends_well(&project).await;
+    project.run(&["down", "--volumes"]).unwrap();
+    assert_eq!(project.leftovers(), [""; 0]);
+}
+
+async fn only_this_machine_with_the_token_is_let_in(project: &Project) {
+    let refused = [(None, 401, "unauthenticated"), (Some("another"), 403, "forbidden")];
+    for (token, wanted, code) in refused {
+        let (status, problem) =
+            project.send(token, Method::POST, "/v1/leases", json!({ "trajectory_id": "t" })).await;
+        assert_eq!((status, &problem["code"]), (wanted, &json!(code)), "{problem}");
+    }
+    let published = docker(&["port", &project.container()]).unwrap();
+    let address = published.split_once(" -> ").map(|it| it.1);
+    assert!(address.is_some_and(|it| it.starts_with("127.0.0.1:")), "{published}");
+    assert_eq!(published.lines().count(), 1, "{published}");
+}
+
+async fn a_slot_does_not_read_the_token(project: &Project, lease: &str) {
+    let look = "cat /proc/[0-9]*/environ 2>&1 | tr '\\0' '\\n' | grep -c TOKEN= ; true";
+    let result = project.bash(lease, look).await;
+    assert_eq!(result["output"], "0\n", "{result}");
+}
+
+/// The pool and its containers die together here; its journal is in a volume.
+async fn a_death_is_told_to_who_held_leases(project: &Project) {
+    let (lease, _) = project.acquire("t2").await;
+    project.bash(&lease, "echo lost > file").await;
+    let container = project.container();
+    docker(&["kill", &container]).unwrap();
+    becomes(project, "{{.State.Running}}", "false").await;
+    docker(&["start", &container]).unwrap();
+    project.answers().await;
+
+    let path = format!("/v1/leases/{lease}");
+    let (status, problem) = project.send(Some(TOKEN), Method::GET, &path, Value::Null).await;
+    assert_eq!((status, &problem["code"]), (410, &json!("lease_revoked")), "{problem}");
+    assert_eq!(problem["caused_by"], "infra");
+    let (next, _) = project.acquire("t2").await;
+    assert_ne!(next, lease);
+    assert_eq!(project.bash(&next, "ls").await["output"], "", "the slot is empty");
+}
+
+async fn an_orderly_stop_ends_well(project: &Project) {
+    project.run(&["restart"]).unwrap();
+    project.answers().await;
+    let (lease, _) = project.acquire("t3").await;
+    assert_eq!(project.bash(&lease, "echo again").await["output"], "again\n");
+    project.run(&["stop"]).unwrap();
+    assert_eq!(project.inspect("{{.State.ExitCode}}"), "0");
+    let listed = "ls /var/lib/slotmux/workspaces/default/containers";
+    let volumes = project.container();
+    let image = project.inspect("{{.Config.Image}}");
+    let left = docker(&[
+        "run",
+        "--rm",
+        "--volumes-from",
+        &volumes,
+        "--user",
+        "0",
+        "--entrypoint",
+        "sh",
+        &image,
+        "-c",
+        listed,
+    ]);
+    assert_eq!(left.unwrap(), "", "containers of the pool have left files");
+}
+
+#[tokio::test]
+async fn compose_gives_slots_namespaces_without_any_root() {
+    let test = "compose_gives_slots_namespaces_without_any_root";
+    let tools = [Tool::Plugin, Tool::Program];
+    let newer = |tool: &Tool| tool.version().is_ok_and(|it| !it.starts_with("1."));
+    let Some(tool) = tools.into_iter().find(newer) else {
+        println!("skipped: {test}: docker-compose 1 cannot uncover /proc");
+        return;
+    };
+    let Some(images) = Images::of(test) else { return };
+    let project = Project::new(tool, images, &NAMESPACES);
+    project.up().await;
+    let (lease, isolation) = project.acquire("t1").await;
+    assert_eq!(isolation, "namespaces");
+    assert_eq!(project.bash(&lease, "echo $$").await["output"], "2\n");
+    let users = docker(&["top", &project.container(), "-eo", "pid,uid"]).unwrap();
+    assert!(users.lines().skip(1).all(|it| !it.ends_with(" 0")), "{users}");
+    project.run(&["down", "--volumes"]).unwrap();
+    assert_eq!(project.leftovers(), [""; 0]);
+}
+
+#[test]
+fn the_image_of_the_server_is_one_file_and_not_root() {
+    let Some(images) = Images::of("the_image_of_the_server_is_one_file_and_not_root") else {
+        return;
+    };
+    let said = docker(&["run", "--rm", &images.server(), "--version"]).unwrap();
+    assert!(said.starts_with("slotmux-sandbox-server "), "{said}");
+    for image in [images.server(), images.pool()] {
+        let user = docker(&["image", "inspect", "--format", "{{.Config.User}}", &image]).unwrap();
+        assert_eq!(user, "10001:10001");
+    }
+}
