@@ -8,16 +8,22 @@ use serde_json::{Value, json};
 
 const TOKEN: &str = "of-the-compose-tests";
 const POOL: [&str; 1] = ["compose.yaml"];
+const DOCKER: [&str; 2] = ["compose.yaml", "compose.docker.yaml"];
 const NAMESPACES: [&str; 2] = ["compose.yaml", "compose.namespaces.yaml"];
 
 #[tokio::test]
 async fn docker_compose_as_a_program_brings_up_a_pool() {
     let test = "docker_compose_as_a_program_brings_up_a_pool";
+    let Some(project) = by_the_program(test, &POOL) else { return };
+    brings_up_a_pool(project).await;
+}
+
+fn by_the_program(test: &str, files: &[&str]) -> Option<Project> {
     if let Err(why) = Tool::Program.version() {
-        return missing(test, &format!("no docker-compose: {why}"));
+        missing(test, &format!("no docker-compose: {why}"));
+        return None;
     }
-    let Some(images) = Images::of(test) else { return };
-    brings_up_a_pool(Project::new(Tool::Program, images, &POOL)).await;
+    Some(Project::new(Tool::Program, Images::of(test)?, files))
 }
 
 #[tokio::test]
@@ -135,6 +141,31 @@ async fn compose_gives_slots_namespaces_without_any_root() {
     assert!(users.lines().skip(1).all(|it| !it.ends_with(" 0")), "{users}");
     project.run(&["down", "--volumes"]).unwrap();
     assert_eq!(project.leftovers(), [""; 0]);
+}
+
+#[tokio::test]
+async fn compose_gives_the_pool_containers_that_outlive_its_death() {
+    let test = "compose_gives_the_pool_containers_that_outlive_its_death";
+    let Some(project) = by_the_program(test, &DOCKER) else { return };
+    project.up().await;
+    let (lease, _) = project.acquire("t1").await;
+    project.bash(&lease, "echo kept > file").await;
+    let pool = project.container();
+    let owner = docker(&["exec", &pool, "cat", "/var/lib/slotmux/workspaces/docker-owner"]);
+    let owner = format!("label=slotmux.owner={}", owner.unwrap());
+    let containers = || docker(&["ps", "--all", "--quiet", "--filter", &owner]).unwrap();
+    assert_ne!(containers(), "");
+
+    docker(&["kill", &pool]).unwrap();
+    becomes(&project, "{{.State.Running}}", "false").await;
+    docker(&["start", &pool]).unwrap();
+    project.answers().await;
+    assert_eq!(project.acquire("t1").await.0, lease);
+    assert_eq!(project.read_when_linked(&lease, "file").await, "kept\n");
+
+    project.run(&["down", "--volumes"]).unwrap();
+    assert_eq!(project.leftovers(), [""; 0]);
+    assert_eq!(containers(), "");
 }
 
 #[test]

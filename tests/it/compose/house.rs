@@ -142,9 +142,12 @@ impl Project {
         }
         command
             .current_dir(root())
-            .env("SLOTMUX_IMAGE", self.images.pool())
+            .env("SLOTMUX_POOL_IMAGE", self.images.pool())
             .env("SLOTMUX_PORT", self.port.to_string())
             .env("SLOTMUX_TOKEN", super::TOKEN)
+            .env("SLOTMUX_IMAGE", BASE)
+            .env("SLOTMUX_CONTAINER_NETWORK", format!("{}-containers", self.name))
+            .env("SLOTMUX_DOCKER_SOCKET", socket())
             .arg("--env-file")
             .arg(self.variables.path())
             .args(["--project-name", &self.name]);
@@ -224,6 +227,19 @@ impl Project {
         answer
     }
 
+    /// Of a pool that has just come back: its links come a moment later.
+    pub(super) async fn read_when_linked(&self, lease: &str, file: &str) -> String {
+        let call = json!({ "tool": "bash", "args": { "command": format!("cat {file}") } });
+        let path = format!("/v1/leases/{lease}/execute");
+        until("the slot can be reached again", PATIENCE, async || {
+            let post = reqwest::Method::POST;
+            let (status, answer) = self.send(Some(super::TOKEN), post, &path, call.clone()).await;
+            assert!(status == 200 || status == 503, "{status} {answer}");
+            (status == 200).then(|| answer["output"].as_str().unwrap().to_owned())
+        })
+        .await
+    }
+
     /// What the engine still holds of it.
     pub(super) fn leftovers(&self) -> Vec<String> {
         let label = self.label();
@@ -253,6 +269,12 @@ impl Drop for Project {
 
 fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// Of the engine, on this machine.
+fn socket() -> String {
+    let host = env::var("DOCKER_HOST").unwrap_or_default();
+    host.strip_prefix("unix://").unwrap_or("/var/run/docker.sock").to_owned()
 }
 
 /// The shipped server, where there is an engine to make images at.
