@@ -51,4 +51,9 @@ if git grep -nE '\b(todo|unimplemented)!\(|#\[ignore' -- '*.rs'; then
   fault "unfinished work or an ignored test"
 fi
 
+# Whoever reads the compose files finds each setting explained.
+for name in $(grep -ohE '\$\{SLOTMUX_[A-Z_]+' compose*.yaml | sed 's/^..//' | sort -u); do
+  grep -qF "\`$name\`" docs/compose.md || fault "docs/compose.md does not explain $name"
+done
+
 exit $bad
