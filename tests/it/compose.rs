@@ -1,8 +1,10 @@
 //! `docker compose up`, and a pool answers: the files at the top of the tree, driven from outside.
 
 mod house;
+mod images;
 
-use house::{Images, Project, Tool, becomes, docker, missing};
+use house::{Project, Tool, becomes, docker};
+use images::{Images, missing};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -128,7 +130,7 @@ async fn compose_gives_slots_namespaces_without_any_root() {
     let tools = [Tool::Plugin, Tool::Program];
     let newer = |tool: &Tool| tool.version().is_ok_and(|it| !it.starts_with("1."));
     let Some(tool) = tools.into_iter().find(newer) else {
-        println!("skipped: {test}: docker-compose 1 cannot uncover /proc");
+        println!("skipped: {test}: no Compose 2 here, and docker-compose 1 cannot uncover /proc");
         return;
     };
     let Some(images) = Images::of(test) else { return };

@@ -1,28 +1,30 @@
 //! `compose.yaml` at the tests' engine, under a name of its own. Nothing of it is left when this
 //! is dropped.
-#![expect(clippy::print_stdout, reason = "what was not tested is said, and what a failure leaves")]
+#![expect(clippy::print_stdout, reason = "what a failure leaves is said")]
 
+use super::images::Images;
 use serde_json::{Value, json};
-use slotmux_tests::{PATIENCE, slotmux, until};
+use slotmux_tests::{PATIENCE, until};
 use std::{
     env,
     ffi::OsStr,
     path::{Path, PathBuf},
     process::Command,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
 };
 
 /// Made by `tests/engine.sh`, of what this machine has.
-const BASE: &str = "slotmux-test:debian";
+pub(super) const BASE: &str = "slotmux-test:debian";
 
 /// A start with all that a busy machine may put before it.
 const START_MAX: Duration = Duration::from_mins(2);
 
-static NEXT: AtomicU32 = AtomicU32::new(0);
+/// For names that nothing else has.
+pub(super) static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// The two programs that read a compose file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,60 +50,6 @@ impl Tool {
     /// Such as `1.29.2`.
     pub(super) fn version(self) -> Result<String, String> {
         done(self.command().args(["version", "--short"]))
-    }
-}
-
-/// The images under test; removed with the last who uses them.
-#[derive(Debug)]
-pub(super) struct Images {
-    tag: String,
-}
-
-impl Images {
-    /// `None`: they cannot be had on this machine, and that was said.
-    pub(super) fn of(test: &str) -> Option<Arc<Self>> {
-        static MADE: Mutex<Weak<Images>> = Mutex::new(Weak::new());
-        let server = match server() {
-            Ok(server) => server,
-            Err(why) => {
-                missing(test, &why);
-                return None;
-            }
-        };
-        // What a test that failed in here has left is nothing.
-        let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(images) = made.upgrade() {
-            return Some(images);
-        }
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let images = Arc::new(Self { tag: format!("it-{}-{number}", std::process::id()) });
-        images.make(&server);
-        *made = Arc::downgrade(&images);
-        Some(images)
-    }
-
-    fn make(&self, server: &Path) {
-        let built = tempfile::tempdir().unwrap();
-        std::fs::copy(slotmux(), built.path().join("slotmux")).unwrap();
-        std::fs::copy(server, built.path().join("slotmux-sandbox-server")).unwrap();
-        let mut command = Command::new(root().join("packaging/images.sh"));
-        command.args(["--base", BASE, "--tag", &self.tag]).arg("--built").arg(built.path());
-        done(&mut command).unwrap();
-    }
-
-    pub(super) fn pool(&self) -> String {
-        format!("slotmux:{}", self.tag)
-    }
-
-    pub(super) fn server(&self) -> String {
-        format!("slotmux-sandbox-server:{}", self.tag)
-    }
-}
-
-impl Drop for Images {
-    fn drop(&mut self) {
-        // They were not made if their test failed before.
-        let _ = docker(&["rmi", "--force", &self.pool(), &self.server()]);
     }
 }
 
@@ -267,7 +215,7 @@ impl Drop for Project {
     }
 }
 
-fn root() -> &'static Path {
+pub(super) fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
@@ -277,30 +225,12 @@ fn socket() -> String {
     host.strip_prefix("unix://").unwrap_or("/var/run/docker.sock").to_owned()
 }
 
-/// The shipped server, where there is an engine to make images at.
-fn server() -> Result<PathBuf, String> {
-    docker(&["version", "--format", "{{.Server.Version}}"])
-        .map_err(|why| format!("no Docker engine: {why}"))?;
-    docker(&["image", "inspect", BASE])
-        .map_err(|_| "the images are not made: run `tests/engine.sh images`".to_owned())?;
-    let server = env::var_os("SLOTMUX_STATIC_SERVER");
-    server.map(PathBuf::from).ok_or_else(|| "SLOTMUX_STATIC_SERVER is not set".to_owned())
-}
-
-/// What must be there in CI is a failure, if root could have installed it.
-pub(super) fn missing(test: &str, why: &str) {
-    let owed = rustix::process::geteuid().is_root();
-    let ci = env::var("CI").is_ok_and(|it| it == "true");
-    assert!(!(owed && ci), "CI must have it: {why}");
-    println!("skipped: {test}: {why}");
-}
-
 pub(super) fn docker(arguments: &[&str]) -> Result<String, String> {
     done(Command::new("docker").args(arguments))
 }
 
 /// What it printed, or why it failed.
-fn done(command: &mut Command) -> Result<String, String> {
+pub(super) fn done(command: &mut Command) -> Result<String, String> {
     let output = command.output().map_err(|error| error.to_string())?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
