@@ -2,6 +2,7 @@
 
 mod adopt;
 mod images;
+mod injection;
 mod launch;
 mod shared;
 mod walls;

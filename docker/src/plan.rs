@@ -32,13 +32,22 @@ pub(crate) const DATA_NAME: &str = "data";
 const LOG_FILES: &str = "2";
 const LOG_FILE_SIZE: &str = "4m";
 
+/// What was decided for one container.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Choice {
+    /// Of the server.
+    pub(crate) user: User,
+    /// Whether the engine is to permit namespaces.
+    pub(crate) opens: bool,
+    /// Not [`Inject::Best`].
+    pub(crate) inject: Inject,
+}
+
 pub(crate) struct Plan<'a> {
     pub(crate) settings: &'a DockerSettings,
     pub(crate) spec: &'a LaunchSpec,
     pub(crate) token: &'a str,
-    pub(crate) user: User,
-    /// Whether the engine is to permit namespaces.
-    pub(crate) opens: bool,
+    pub(crate) choice: Choice,
     pub(crate) now: SystemTime,
 }
 
@@ -48,11 +57,11 @@ impl Plan<'_> {
         ContainerCreateBody {
             image: Some(container.image.clone()),
             labels: Some(names::labels(&self.settings.owner, self.spec, self.now)),
-            user: Some(format!("{}:{}", self.user.uid, self.user.gid)),
+            user: Some(self.first_user(container).to_string()),
             env: Some(vec![format!("{TOKEN_VARIABLE}={}", self.token)]),
             // Whatever the image wants to run, look at or be stopped by: it is the server's now.
             entrypoint: Some(vec![format!("{DIR}/{SERVER_NAME}")]),
-            cmd: Some(command::arguments(self.settings, self.spec)),
+            cmd: Some(self.arguments(container)),
             working_dir: Some("/".to_owned()),
             healthcheck: Some(HealthConfig {
                 test: Some(vec!["NONE".to_owned()]),
@@ -69,8 +78,20 @@ impl Plan<'_> {
         self.settings.of_profile(&self.spec.labels.profile)
     }
 
+    fn first_user(&self, container: &ContainerSettings) -> User {
+        if container.becomes(self.choice.user) { User::ROOT } else { self.choice.user }
+    }
+
+    fn arguments(&self, container: &ContainerSettings) -> Vec<String> {
+        let mut arguments = command::arguments(self.settings, self.spec);
+        if container.becomes(self.choice.user) {
+            arguments.push(format!("--become={}", self.choice.user));
+        }
+        arguments
+    }
+
     fn host(&self, container: &ContainerSettings) -> HostConfig {
-        let opens = self.opens;
+        let opens = self.choice.opens;
         let memory = limit(container.memory_bytes_max);
         HostConfig {
             memory,
@@ -115,7 +136,7 @@ impl Plan<'_> {
             }),
             ..Default::default()
         }];
-        if self.settings.inject == Inject::Bind {
+        if self.choice.inject == Inject::Bind {
             mounts.push(Mount {
                 typ: Some(MountType::BIND),
                 source: Some(self.settings.program.display().to_string()),
@@ -131,7 +152,7 @@ impl Plan<'_> {
         let more = container.tmpfs.iter().map(|(path, options)| (path.clone(), options.clone()));
         let mut tmpfs: HashMap<_, _> = more.collect();
         if let Data::Tmpfs { bytes_max } = container.data {
-            let User { uid, gid } = self.user;
+            let User { uid, gid } = self.choice.user;
             // Slots run what they have built.
             let options = format!("exec,mode=711,uid={uid},gid={gid},size={bytes_max}");
             tmpfs.insert(format!("{DIR}/{DATA_NAME}"), options);
@@ -141,7 +162,7 @@ impl Plan<'_> {
 
     fn security_opt(&self, container: &ContainerSettings) -> Vec<String> {
         let mut options = Vec::new();
-        if self.opens {
+        if self.choice.opens {
             options.push(format!("seccomp={NAMESPACES_FILTER}"));
             // The usual profile refuses every mount; without AppArmor this says nothing.
             options.push("apparmor=unconfined".to_owned());

@@ -5,7 +5,9 @@ mod check;
 pub use check::{SettingsFault, SettingsFaults};
 
 use slotmux_protocol::ProfileName;
-use std::{collections::BTreeMap, ffi::OsString, net::IpAddr, ops::RangeInclusive, path::PathBuf};
+use std::{
+    collections::BTreeMap, ffi::OsString, fmt, net::IpAddr, ops::RangeInclusive, path::PathBuf,
+};
 
 #[derive(Debug, Clone)]
 pub struct DockerSettings {
@@ -30,6 +32,9 @@ pub struct DockerSettings {
 /// How `program` gets into a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Inject {
+    /// `Bind` where the engine finds the same file at the same path, which is tried once, else
+    /// `Copy`.
+    Best,
     /// By the engine's API. For every engine, far ones too.
     Copy,
     /// By a read-only mount: the engine finds the same file at the same path.
@@ -137,6 +142,12 @@ impl User {
     pub const ROOT: Self = Self { uid: 0, gid: 0 };
 }
 
+impl fmt::Display for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.uid, self.gid)
+    }
+}
+
 impl DockerSettings {
     /// Ordinary containers of `image`, reached at their own addresses.
     pub fn new(program: PathBuf, image: impl Into<String>) -> Self {
@@ -146,7 +157,7 @@ impl DockerSettings {
             owner: "pool".to_owned(),
             program,
             args_before: Vec::new(),
-            inject: Inject::Copy,
+            inject: Inject::Best,
             reach: Reach::Address,
             default: ContainerSettings::new(image),
             profiles: BTreeMap::new(),
@@ -166,6 +177,12 @@ impl Build {
 }
 
 impl ContainerSettings {
+    /// Whether the server starts as root and makes itself `user`: one that was drawn, for whom
+    /// nothing in the container is prepared.
+    pub(crate) fn becomes(&self, user: User) -> bool {
+        self.user.is_none() && user != User::ROOT
+    }
+
     pub fn new(image: impl Into<String>) -> Self {
         Self {
             image: image.into(),

@@ -35,6 +35,7 @@ mod stop;
 mod terminal;
 mod trash;
 mod uids;
+mod user;
 mod wire;
 
 pub use ladder::Trial;
@@ -76,6 +77,7 @@ pub fn maybe_slot_zygote() -> Option<ExitCode> {
 #[expect(clippy::print_stderr, reason = "errors of the command line go to people")]
 pub fn main(options: Options) -> ExitCode {
     let cleanup = options.cleanup;
+    let becomes = options.r#become;
     let settings = match Settings::new(options, take_token()) {
         Ok(settings) => settings,
         Err(error) => {
@@ -83,6 +85,12 @@ pub fn main(options: Options) -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if let Some(user) = becomes
+        && let Err(error) = user::become_user(user, &settings.data_dir)
+    {
+        eprintln!("error: become another user: {}", chain(&error));
+        return ExitCode::FAILURE;
+    }
     if cleanup {
         if let Err(error) = server::clean_up_after(&settings) {
             eprintln!("error: {}", chain(&error));

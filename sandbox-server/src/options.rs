@@ -4,6 +4,7 @@ mod apart;
 mod network;
 
 use crate::egress::AllowList;
+use crate::user::User;
 use slotmux_protocol::{ContainerId, Isolation, Limits, Network, Root, SlotLimits};
 use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -35,6 +36,10 @@ pub struct Options {
     /// Where slots keep their files [default: `$NOMAD_ALLOC_DIR/data` under Nomad, else /data].
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+
+    /// Give up root for this user, which then owns the data directory.
+    #[arg(long, value_name = "UID[:GID]")]
+    pub r#become: Option<User>,
 
     /// Name of this container, told to pools and used for cgroups.
     #[arg(long, value_name = "NAME")]

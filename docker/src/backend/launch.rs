@@ -8,21 +8,25 @@ use crate::{
     causes::chain,
     engine::{EngineError, State},
     keeper::Stage,
-    names::{NameTooLong, engine_name},
+    names::{self, NameTooLong, engine_name},
     parcel::ParcelError,
-    plan::{DIR, Plan},
+    plan::{Choice, DIR, Plan},
     seen::Container,
-    settings::{Data, User},
+    settings::{Data, Inject, User},
     token,
 };
 use bollard::models::ContainerCreateBody;
 use slotmux_backend::{BackendError, Fact, LaunchSpec};
+use slotmux_protocol::{ContainerId, Isolation};
 use std::{
     io,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 use tokio::task::JoinError;
+
+/// Should nobody be left to remove it.
+const LOOK_LIFETIME: Duration = Duration::from_mins(2);
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LaunchError {
@@ -57,10 +61,11 @@ impl Shared {
             return Ok(());
         }
         let refuse = |error: LaunchError| error.into_backend_error(&doing, false);
-        let opens = self.opens(&spec).await.map_err(refuse)?;
-        let user = self.user(&spec, opens).map_err(refuse)?;
-        let id = self.create(&spec, user, opens).await.map_err(refuse)?;
-        match self.start(&spec, &id, user).await {
+        let inject = self.injection(&spec).await.map_err(refuse)?;
+        let opens = self.opens(&spec, inject).await.map_err(refuse)?;
+        let choice = self.choose(&spec, opens, inject).map_err(refuse)?;
+        let id = self.create(&spec, choice).await.map_err(refuse)?;
+        match self.start(&spec, &id, choice).await {
             Ok(container) => {
                 self.keep(container, false);
                 Ok(())
@@ -101,25 +106,52 @@ impl Shared {
         }
     }
 
-    pub(super) fn user(&self, spec: &LaunchSpec, opens: bool) -> Result<User, LaunchError> {
-        let container = self.settings.of_profile(&spec.labels.profile);
-        match container.user {
-            Some(user) => Ok(user),
-            None if opens => Ok(token::draw_user()?),
-            None => Ok(User::ROOT),
-        }
-    }
-
-    async fn create(
+    pub(super) fn choose(
         &self,
         spec: &LaunchSpec,
-        user: User,
         opens: bool,
+        inject: Inject,
+    ) -> Result<Choice, LaunchError> {
+        let container = self.settings.of_profile(&spec.labels.profile);
+        let user = match container.user {
+            Some(user) => user,
+            None if opens => token::draw_user()?,
+            None => User::ROOT,
+        };
+        Ok(Choice { user, opens, inject })
+    }
+
+    async fn create(&self, spec: &LaunchSpec, choice: Choice) -> Result<String, LaunchError> {
+        let token = token::draw_token()?;
+        let now = SystemTime::now();
+        let plan = Plan { settings: &self.settings, spec, token: &token, choice, now };
+        self.create_as(spec, plan.body()).await
+    }
+
+    /// One for a look, which belongs to no pool: nobody adopts it, and any pool removes it when it
+    /// is late.
+    pub(super) async fn create_for_a_look(
+        &self,
+        spec: &LaunchSpec,
+        choice: Choice,
     ) -> Result<String, LaunchError> {
         let token = token::draw_token()?;
         let now = SystemTime::now();
-        let plan = Plan { settings: &self.settings, spec, token: &token, user, opens, now };
-        self.create_as(spec, plan.body()).await
+        let mut body = Plan { settings: &self.settings, spec, token: &token, choice, now }.body();
+        body.labels = body.labels.map(names::passing);
+        self.create_as(spec, body).await
+    }
+
+    /// Of a container for a look.
+    pub(super) fn look_spec(spec: &LaunchSpec) -> Result<LaunchSpec, LaunchError> {
+        let name = format!("look-{}", token::draw_name()?);
+        Ok(LaunchSpec {
+            container: ContainerId::new(name).map_err(|_| LaunchError::Lost)?,
+            isolation_min: Isolation::Namespaces,
+            slots: 1,
+            lifetime: LOOK_LIFETIME,
+            ..spec.clone()
+        })
     }
 
     pub(super) async fn create_as(
@@ -148,10 +180,10 @@ impl Shared {
         &self,
         spec: &LaunchSpec,
         id: &str,
-        user: User,
+        choice: Choice,
     ) -> Result<Container, LaunchError> {
         let container = self.settings.of_profile(&spec.labels.profile);
-        self.begin(spec, id, user).await?;
+        self.begin(spec, id, choice).await?;
         // One that ended at once is still there, with its last words.
         let found = self.engine.find(id).await?;
         let started = found.and_then(|found| Container::read(&self.settings, found));
@@ -167,14 +199,16 @@ impl Shared {
         &self,
         spec: &LaunchSpec,
         id: &str,
-        user: User,
+        choice: Choice,
     ) -> Result<(), LaunchError> {
+        let Choice { user, inject, .. } = choice;
         let container = self.settings.of_profile(&spec.labels.profile);
-        // In memory it is there only when the container runs; and root makes it itself, which saves
-        // the engine a mount.
-        let data_of = (container.data == Data::Volume && user != User::ROOT).then_some(user);
+        // In memory it is there only when the container runs; and who starts as root makes it, which
+        // saves the engine a mount.
+        let starts_as_root = user == User::ROOT || container.becomes(user);
+        let data_of = (container.data == Data::Volume && !starts_as_root).then_some(user);
         let (parcel, settings) = (self.parcel.clone(), self.settings.clone());
-        let pack = move || parcel.pack(&settings.program, settings.inject, data_of);
+        let pack = move || parcel.pack(&settings.program, inject, data_of);
         let pieces = tokio::task::spawn_blocking(pack).await??;
         if !pieces.is_empty() {
             self.engine.put(id, DIR, pieces).await?;

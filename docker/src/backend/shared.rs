@@ -6,7 +6,7 @@ use crate::{
     keeper::{Held, Keeper},
     parcel::Parcel,
     seen::Container,
-    settings::DockerSettings,
+    settings::{DockerSettings, Inject},
     watcher,
 };
 use slotmux_backend::Teller;
@@ -15,7 +15,10 @@ use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
 };
-use tokio::{sync::OwnedMutexGuard, task::AbortHandle};
+use tokio::{
+    sync::{OnceCell, OwnedMutexGuard},
+    task::AbortHandle,
+};
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -25,6 +28,7 @@ pub(crate) struct Shared {
     pub(super) parcel: Arc<Parcel>,
     pub(super) images: Images,
     pub(super) tried: Tried,
+    pub(super) inject: OnceCell<Inject>,
     held: Mutex<HashMap<ContainerId, (Arc<Held>, AbortHandle)>>,
     /// A name's lock lives as long as somebody has it or waits for it.
     turns: Mutex<HashMap<ContainerId, Weak<tokio::sync::Mutex<()>>>>,
@@ -44,6 +48,7 @@ impl Shared {
             parcel: Arc::default(),
             images: Images::default(),
             tried: Tried::default(),
+            inject: OnceCell::new(),
             held: Mutex::default(),
             turns: Mutex::default(),
             watcher: OnceLock::new(),

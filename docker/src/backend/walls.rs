@@ -5,24 +5,19 @@
 use super::{Shared, launch::LaunchError};
 use crate::{
     engine::State,
-    exit, names,
-    plan::Plan,
-    ready,
+    exit, ready,
     seen::authority,
-    settings::{ContainerSettings, User, Walls},
-    token,
+    settings::{Inject, User, Walls},
 };
 use slotmux_backend::{LaunchSpec, last_lines};
-use slotmux_protocol::{ContainerId, Isolation, ProfileName};
+use slotmux_protocol::{Isolation, ProfileName};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 use tokio::{sync::OnceCell, time::timeout};
 
-/// It ends by itself, should nobody be left to remove it.
-const TRIAL_LIFETIME: Duration = Duration::from_mins(2);
 /// To answer or to refuse. Both take a fraction of a second.
 const TRIAL_MAX: Duration = Duration::from_mins(1);
 const LOOKS_APART: Duration = Duration::from_millis(20);
@@ -41,7 +36,11 @@ impl Tried {
 
 impl Shared {
     /// Whether the container is to be one that permits namespaces.
-    pub(super) async fn opens(&self, spec: &LaunchSpec) -> Result<bool, LaunchError> {
+    pub(super) async fn opens(
+        &self,
+        spec: &LaunchSpec,
+        inject: Inject,
+    ) -> Result<bool, LaunchError> {
         let container = self.settings.of_profile(&spec.labels.profile);
         match container.walls {
             Walls::Namespaces => return Ok(true),
@@ -53,33 +52,16 @@ impl Shared {
             Walls::Best => {}
         }
         let tried = self.tried.of(&spec.labels.profile);
-        let opens = tried.get_or_try_init(|| self.try_namespaces(spec, container)).await?;
+        let opens = tried.get_or_try_init(|| self.try_namespaces(spec, inject)).await?;
         Ok(*opens)
     }
 
-    async fn try_namespaces(
-        &self,
-        spec: &LaunchSpec,
-        container: &ContainerSettings,
-    ) -> Result<bool, LaunchError> {
-        let name = format!("trial-{}", token::draw_name()?);
-        let spec = LaunchSpec {
-            container: ContainerId::new(name).map_err(|_| LaunchError::Lost)?,
-            isolation_min: Isolation::Namespaces,
-            slots: 1,
-            lifetime: TRIAL_LIFETIME,
-            ..spec.clone()
-        };
-        let user = self.user(&spec, true)?;
-        let (token, now) = (token::draw_token()?, SystemTime::now());
-        let plan =
-            Plan { settings: &self.settings, spec: &spec, token: &token, user, opens: true, now };
-        let mut body = plan.body();
-        // It is no container of the pool, and nobody's to adopt.
-        body.labels = body.labels.map(names::passing);
-        let id = self.create_as(&spec, body).await?;
+    async fn try_namespaces(&self, spec: &LaunchSpec, inject: Inject) -> Result<bool, LaunchError> {
+        let spec = Self::look_spec(spec)?;
+        let choice = self.choose(&spec, true, inject)?;
+        let id = self.create_for_a_look(&spec, choice).await?;
         let outcome = async {
-            self.begin(&spec, &id, user).await?;
+            self.begin(&spec, &id, choice).await?;
             let outcome = timeout(TRIAL_MAX, self.answers(&id, &spec.labels.profile)).await;
             outcome.unwrap_or_else(|elapsed| Err(LaunchError::Untried(elapsed.to_string())))
         };
@@ -91,7 +73,7 @@ impl Shared {
         if let Err(said) = &works {
             tracing::warn!(%profile, said, "no namespaces in containers: ordinary ones then");
         }
-        tracing::debug!(%profile, image = container.image, works = works.is_ok(), "tried");
+        tracing::debug!(%profile, works = works.is_ok(), "tried");
         Ok(works.is_ok())
     }
 

@@ -9,7 +9,8 @@ fn body(settings: &DockerSettings) -> ContainerCreateBody {
 
 fn body_that(opens: bool, settings: &DockerSettings) -> ContainerCreateBody {
     let user = User { uid: 20_001, gid: 20_002 };
-    Plan { settings, spec: &spec("-rf"), token: "secret", user, opens, now: UNIX_EPOCH }.body()
+    let choice = Choice { user, opens, inject: settings.inject };
+    Plan { settings, spec: &spec("-rf"), token: "secret", choice, now: UNIX_EPOCH }.body()
 }
 
 fn settings() -> DockerSettings {
@@ -26,7 +27,19 @@ fn the_token_is_in_the_environment_and_nowhere_else() {
 #[test]
 fn a_name_with_a_dash_is_no_option() {
     let arguments = body(&settings()).cmd.unwrap();
-    assert_eq!(arguments.last().unwrap(), "--container=-rf");
+    assert!(arguments.contains(&"--container=-rf".to_owned()), "{arguments:?}");
+}
+
+#[test]
+fn a_user_that_was_drawn_is_one_that_root_becomes() {
+    let mut settings = settings();
+    let drawn = body(&settings);
+    assert_eq!(drawn.user.as_deref(), Some("0:0"));
+    assert!(drawn.cmd.unwrap().contains(&"--become=20001:20002".to_owned()));
+    settings.default.user = Some(User { uid: 20_001, gid: 20_002 });
+    let named = body(&settings);
+    assert_eq!(named.user.as_deref(), Some("20001:20002"));
+    assert!(!named.cmd.unwrap().iter().any(|it| it.starts_with("--become")));
 }
 
 #[test]

@@ -50,7 +50,7 @@ impl DockerSettings {
             "is 1 to 64 letters, digits and underscores",
         );
         faults.unless(
-            self.program.is_absolute() || self.inject == Inject::Copy,
+            self.program.is_absolute() || self.inject != Inject::Bind,
             "program",
             "is an absolute path where it is mounted",
         );

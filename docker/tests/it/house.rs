@@ -1,7 +1,7 @@
 //! One owner's containers at the tests' engine. Nothing of them is left when this is dropped.
 
 use slotmux_backend::{Address, Backend, Exit, Fact, Facts, LaunchSpec, conformance::LIMIT};
-use slotmux_docker::{DockerBackend, DockerSettings, Engine, Walls};
+use slotmux_docker::{DockerBackend, DockerSettings, Engine, Inject, Walls};
 use slotmux_protocol::{ContainerId, Isolation};
 use std::{
     env,
@@ -36,8 +36,9 @@ impl House {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let owner = format!("it_{}_{number}", std::process::id());
         let mut settings = DockerSettings { owner, ..DockerSettings::new(program, DEBIAN) };
-        // Most tests are about other things than walls.
+        // Most tests are about other things.
         settings.default.walls = Walls::Ordinary;
+        settings.inject = Inject::Copy;
         Some(Self { settings })
     }
 

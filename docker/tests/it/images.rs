@@ -138,6 +138,30 @@ async fn a_mounted_server_cannot_be_written_to() {
     .await;
 }
 
+async fn server_is_mounted(house: &House) -> bool {
+    let mut mounted = false;
+    serves(house, "uid", async |_, id| {
+        let format = "{{range .Mounts}}{{.Destination}} {{end}}";
+        mounted = docker(&["inspect", "--format", format, id]).unwrap().contains("/slotmux/server");
+    })
+    .await;
+    mounted
+}
+
+#[tokio::test]
+async fn the_server_is_mounted_where_the_engine_has_the_same_file_and_copied_elsewhere() {
+    let Some(mut house) = House::open("the best way in") else { return };
+    house.settings.inject = Inject::Best;
+    assert!(server_is_mounted(&house).await);
+
+    // The engine makes these itself, with nothing in them, or says that they are not there: it does
+    // not see this process's own files below /proc.
+    let program = std::fs::File::open(&house.settings.program).unwrap();
+    let descriptor = std::os::fd::AsRawFd::as_raw_fd(&program);
+    house.settings.program = format!("/proc/self/fd/{descriptor}").into();
+    assert!(!server_is_mounted(&house).await);
+}
+
 #[tokio::test]
 async fn a_published_port_is_reached_on_loopback() {
     let Some(mut house) = House::open("published") else { return };

@@ -32,8 +32,8 @@ options! {
         #[arg(long, env = "SLOTMUX_DOCKER_OWNER", value_name = "NAME", help_heading = CONTAINERS)]
         docker_owner: String,
 
-        /// How the server gets into a container: copy, or bind, a mount where the engine has the
-        /// same file at the same path [default: copy]
+        /// How the server gets into a container: copy; bind, a mount, where the engine has the same
+        /// file at the same path; or best, which looks whether it has [default: best]
         #[arg(long, env = "SLOTMUX_DOCKER_INJECT", value_name = "HOW", help_heading = CONTAINERS)]
         docker_inject: Injection,
 

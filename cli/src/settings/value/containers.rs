@@ -38,7 +38,11 @@ macro_rules! words {
     };
 }
 
-words!(Injection(Inject), "the server gets in by" { "copy" => Inject::Copy, "bind" => Inject::Bind, });
+words!(Injection(Inject), "the server gets in by" {
+    "best" => Inject::Best,
+    "copy" => Inject::Copy,
+    "bind" => Inject::Bind,
+});
 words!(PullWhen(Pull), "when to pull" { "if-missing" => Pull::IfMissing, "never" => Pull::Never, });
 words!(WallsOf(Walls), "what walls need" {
     "best" => Walls::Best,

@@ -1,0 +1,70 @@
+//! How the server gets into containers of an engine: found out by a container that is never started.
+
+use super::{Shared, launch::LaunchError};
+use crate::{
+    causes::chain,
+    plan::{DIR, SERVER_NAME},
+    settings::Inject,
+};
+use futures_util::StreamExt as _;
+use slotmux_backend::LaunchSpec;
+use std::{fs, time::UNIX_EPOCH};
+
+/// Of an archive, and the first entry's header.
+const HEADER_BYTES: usize = 512;
+
+/// What tells a file from another one at the same path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    bytes: u64,
+    modified_s: u64,
+}
+
+impl Shared {
+    pub(super) async fn injection(&self, spec: &LaunchSpec) -> Result<Inject, LaunchError> {
+        match self.settings.inject {
+            Inject::Best => Ok(*self.inject.get_or_try_init(|| self.try_bind(spec)).await?),
+            named => Ok(named),
+        }
+    }
+
+    /// An engine elsewhere may have another file there, or a directory that it makes for us.
+    async fn try_bind(&self, spec: &LaunchSpec) -> Result<Inject, LaunchError> {
+        let spec = Self::look_spec(spec)?;
+        let choice = self.choose(&spec, false, Inject::Bind)?;
+        let id = match self.create_for_a_look(&spec, choice).await {
+            Ok(id) => id,
+            Err(LaunchError::Engine(error)) if self.is_about_the_mount(&chain(&error)) => {
+                return Ok(Inject::Copy);
+            }
+            Err(error) => return Err(error),
+        };
+        let there = self.stamp_there(&id).await;
+        self.engine.remove(&id).await?;
+        let same = there.is_some() && there == self.stamp_here();
+        tracing::debug!(?there, same, "looked at what the engine would mount");
+        Ok(if same { Inject::Bind } else { Inject::Copy })
+    }
+
+    fn is_about_the_mount(&self, said: &str) -> bool {
+        said.contains(&*self.settings.program.to_string_lossy())
+    }
+
+    fn stamp_here(&self) -> Option<Stamp> {
+        let meta = fs::metadata(&self.settings.program).ok()?;
+        let modified = meta.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+        Some(Stamp { bytes: meta.len(), modified_s: modified.as_secs() })
+    }
+
+    /// Whatever goes wrong, it is not the same file as far as we know.
+    async fn stamp_there(&self, id: &str) -> Option<Stamp> {
+        let mut archive = self.engine.get(id, &format!("{DIR}/{SERVER_NAME}")).await.ok()?;
+        let mut head = Vec::new();
+        while head.len() < HEADER_BYTES {
+            head.extend_from_slice(&archive.next().await?.ok()?);
+        }
+        let header = tar::Header::from_byte_slice(&head[..HEADER_BYTES]);
+        header.entry_type().is_file().then_some(())?;
+        Some(Stamp { bytes: header.size().ok()?, modified_s: header.mtime().ok()? })
+    }
+}
