@@ -30,7 +30,7 @@ pub use stats::Stats;
 pub use streams::{Attached, LogTail, Piece};
 pub use wait::Until;
 
-use address::Address;
+use address::{Address, Tls};
 use bollard::{
     API_DEFAULT_VERSION, Docker,
     models::{SystemInfo, SystemVersion},
@@ -45,6 +45,9 @@ use tokio::sync::OnceCell;
 use transport::Transport;
 
 const HOST_VARIABLE: &str = "DOCKER_HOST";
+/// Said to anything: `tcp://` is secure.
+const TLS_VARIABLE: &str = "DOCKER_TLS_VERIFY";
+const CERTIFICATES_VARIABLE: &str = "DOCKER_CERT_PATH";
 const HOST_DEFAULT: &str = "unix:///var/run/docker.sock";
 
 /// For any call, until its answer begins.
@@ -54,21 +57,39 @@ const CALL_S_MAX: u64 = 120;
 #[derive(Debug, Clone)]
 pub struct Engine {
     host: Arc<str>,
+    tls: Arc<Tls>,
     /// Where credentials for registries are.
     config_dir: Option<Arc<Path>>,
     connected: Arc<OnceCell<Docker>>,
 }
 
 impl Engine {
-    /// At `unix://PATH` or `tcp://HOST:PORT`. `None`: what `DOCKER_HOST` says, else the usual socket.
+    /// At `unix://PATH`, `tcp://HOST:PORT` or `https://HOST:PORT`. `None`: what `DOCKER_HOST` says,
+    /// else the usual socket. `DOCKER_TLS_VERIFY` and `DOCKER_CERT_PATH` mean what they mean to the
+    /// docker CLI.
     pub fn new(host: Option<&str>) -> Self {
-        let said = || env::var(HOST_VARIABLE).ok().filter(|it| !it.is_empty());
-        let host = host.map(str::to_owned).or_else(said);
+        let said = |name| env::var_os(name).filter(|it| !it.is_empty());
+        let host = host.map(str::to_owned).or_else(|| said(HOST_VARIABLE)?.into_string().ok());
+        let config_dir = credentials::usual_dir();
+        let certificates = said(CERTIFICATES_VARIABLE).map(Into::into);
+        let tls = Tls {
+            is_wanted: said(TLS_VARIABLE).is_some(),
+            certificates: certificates.or_else(|| config_dir.clone()),
+        };
         Self {
             host: host.as_deref().unwrap_or(HOST_DEFAULT).into(),
-            config_dir: credentials::usual_dir().map(Into::into),
+            tls: tls.into(),
+            config_dir: config_dir.map(Into::into),
             connected: Arc::default(),
         }
+    }
+
+    /// Secure by `ca.pem`, `cert.pem` and `key.pem` in `dir`, where the engine is reached by
+    /// `tcp://`. Without a `cert.pem` the engine is not told who asks.
+    #[must_use]
+    pub fn with_certificates(self, dir: &Path) -> Self {
+        let tls = Tls { is_wanted: true, certificates: Some(dir.to_owned()) };
+        Self { tls: tls.into(), ..self }
     }
 
     /// Credentials for registries are in `dir`, and not where the docker CLI has them.
@@ -109,7 +130,7 @@ impl Engine {
     }
 
     async fn connect(&self) -> Result<Docker, Fault> {
-        let address = Address::read(&self.host)?;
+        let address = Address::read(&self.host, &self.tls)?;
         let base = format!("http://{}", address.host());
         let version = Arc::<OnceLock<String>>::default();
         let transport = Transport::new(address, version.clone());

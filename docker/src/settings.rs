@@ -11,8 +11,12 @@ use std::{
 
 #[derive(Debug, Clone)]
 pub struct DockerSettings {
-    /// `unix://PATH` or `tcp://HOST:PORT`. `None`: what `DOCKER_HOST` says, else the usual socket.
+    /// `unix://PATH`, `tcp://HOST:PORT` or `https://HOST:PORT`. `None`: what `DOCKER_HOST` says, else
+    /// the usual socket.
     pub host: Option<String>,
+    /// A directory with `ca.pem`, `cert.pem` and `key.pem`, by which `tcp://` is made secure. `None`:
+    /// if `DOCKER_TLS_VERIFY` says so, by those in `DOCKER_CERT_PATH` or `~/.docker`.
+    pub certificates: Option<PathBuf>,
     /// Where credentials for registries are. `None`: `DOCKER_CONFIG`, else `~/.docker`.
     pub config_dir: Option<PathBuf>,
     /// Whose containers these are. A backend sees and stops those of its own owner only, so that
@@ -153,6 +157,7 @@ impl DockerSettings {
     pub fn new(program: PathBuf, image: impl Into<String>) -> Self {
         Self {
             host: None,
+            certificates: None,
             config_dir: None,
             owner: "pool".to_owned(),
             program,

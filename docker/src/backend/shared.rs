@@ -37,12 +37,15 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(super) fn new(settings: DockerSettings) -> Self {
-        let engine = Engine::new(settings.host.as_deref());
+        let mut engine = Engine::new(settings.host.as_deref());
+        if let Some(dir) = &settings.config_dir {
+            engine = engine.with_config(dir);
+        }
+        if let Some(dir) = &settings.certificates {
+            engine = engine.with_certificates(dir);
+        }
         Self {
-            engine: match &settings.config_dir {
-                Some(dir) => engine.with_config(dir),
-                None => engine,
-            },
+            engine,
             settings: Arc::new(settings),
             teller: Arc::default(),
             parcel: Arc::default(),

@@ -5,12 +5,26 @@ use std::path::PathBuf;
 
 /// Of `tcp://HOST`, as other clients have it.
 const PORT_PLAIN: u16 = 2375;
+const PORT_TLS: u16 = 2376;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Address {
     Unix(PathBuf),
     /// In plain text.
     Tcp(Authority),
+    /// `certificates`: the directory where they are.
+    Tls {
+        to: Authority,
+        certificates: PathBuf,
+    },
+}
+
+/// Whether `tcp://` is to be secure, and where certificates are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Tls {
+    pub(super) is_wanted: bool,
+    /// `None`: there is no usual place.
+    pub(super) certificates: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,23 +35,31 @@ pub(super) struct Authority {
 }
 
 impl Address {
-    /// `unix://PATH`, `tcp://HOST[:PORT]`, or the same with `http://`.
-    pub(super) fn read(text: &str) -> Result<Self, Fault> {
+    /// `unix://PATH`, `tcp://HOST[:PORT]`, or the same with `http://` or `https://`.
+    pub(super) fn read(text: &str, tls: &Tls) -> Result<Self, Fault> {
         let wrong = || Fault::Address(text.to_owned());
-        match text.split_once("://").ok_or_else(wrong)? {
-            ("unix", path) if !path.is_empty() => Ok(Self::Unix(path.into())),
-            ("tcp" | "http", rest) => {
-                Authority::read(rest, PORT_PLAIN).map(Self::Tcp).ok_or_else(wrong)
-            }
+        let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;
+        match scheme {
+            "unix" if !rest.is_empty() => Ok(Self::Unix(rest.into())),
+            "ssh" => Err(Fault::Ssh(text.to_owned())),
+            "https" => Self::secure(rest, tls).ok_or_else(wrong)?,
+            "tcp" if tls.is_wanted => Self::secure(rest, tls).ok_or_else(wrong)?,
+            "tcp" | "http" => Authority::read(rest, PORT_PLAIN).map(Self::Tcp).ok_or_else(wrong),
             _ => Err(wrong()),
         }
+    }
+
+    fn secure(text: &str, tls: &Tls) -> Option<Result<Self, Fault>> {
+        let to = Authority::read(text, PORT_TLS)?;
+        let certificates = tls.certificates.clone().ok_or(Fault::NoCertificates);
+        Some(certificates.map(|certificates| Self::Tls { to, certificates }))
     }
 
     /// For the `Host` of each call, of which engines take no notice.
     pub(super) fn host(&self) -> &str {
         match self {
             Self::Unix(_) => "engine",
-            Self::Tcp(authority) => &authority.host,
+            Self::Tcp(to) | Self::Tls { to, .. } => &to.host,
         }
     }
 }
@@ -87,7 +109,23 @@ mod tests {
             ("fd://", None),
             ("/run/docker.sock", None),
         ] {
-            assert_eq!(Address::read(text).ok(), wanted, "{text}");
+            assert_eq!(Address::read(text, &Tls::default()).ok(), wanted, "{text}");
         }
+    }
+
+    #[test]
+    fn tcp_is_secure_where_that_is_wanted_and_https_always() {
+        let certificates = Some(PathBuf::from("/certs"));
+        let to = Authority { host: "far".to_owned(), port: 2376 };
+        let secure = Some(Address::Tls { to, certificates: "/certs".into() });
+        let wanted = Tls { is_wanted: true, certificates: certificates.clone() };
+        let not_wanted = Tls { is_wanted: false, certificates };
+        assert_eq!(Address::read("tcp://far", &wanted).ok(), secure);
+        assert_eq!(Address::read("https://far", &not_wanted).ok(), secure);
+        assert_eq!(Address::read("tcp://far", &not_wanted).ok(), Some(tcp("far", 2375)));
+        assert_eq!(Address::read("http://far", &wanted).ok(), Some(tcp("far", 2375)));
+        let nowhere = Address::read("https://far", &Tls::default());
+        assert!(matches!(nowhere, Err(Fault::NoCertificates)), "{nowhere:?}");
+        assert!(matches!(Address::read("ssh://far", &wanted), Err(Fault::Ssh(_))));
     }
 }

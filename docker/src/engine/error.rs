@@ -21,8 +21,15 @@ pub enum Fault {
     /// Nothing was asked.
     #[error("the engine cannot be reached")]
     Down(#[source] Cause),
-    #[error("`{0}` is no address of an engine: it begins with unix:// or tcp://")]
+    #[error("`{0}` is no address of an engine: it begins with unix://, tcp:// or https://")]
     Address(String),
+    #[error(
+        "`{0}`: engines are not reached by ssh. Have ssh forward the socket (`ssh -nNT -L \
+         /tmp/engine.sock:/var/run/docker.sock HOST`), and say unix:///tmp/engine.sock"
+    )]
+    Ssh(String),
+    #[error("there are no certificates for a secure connection: DOCKER_CERT_PATH says where")]
+    NoCertificates,
     #[error("the engine said: {message}")]
     Said { status: u16, message: String },
     /// Nothing was asked.
@@ -64,8 +71,11 @@ impl EngineError {
 
     /// Whether the same call will be refused again.
     pub(crate) fn is_refusal(&self) -> bool {
-        let is_step = matches!(self.fault, Fault::Step { .. } | Fault::Address(_));
-        is_step || matches!(self.status(), Some(400..500))
+        let is_ours = matches!(
+            self.fault,
+            Fault::Step { .. } | Fault::Address(_) | Fault::Ssh(_) | Fault::NoCertificates
+        );
+        is_ours || matches!(self.status(), Some(400..500))
     }
 
     fn status(&self) -> Option<u16> {
@@ -73,6 +83,8 @@ impl EngineError {
             Fault::Said { status, .. } => Some(status),
             Fault::Down(_)
             | Fault::Address(_)
+            | Fault::Ssh(_)
+            | Fault::NoCertificates
             | Fault::Credentials(_)
             | Fault::Step { .. }
             | Fault::Silent
@@ -83,9 +95,11 @@ impl EngineError {
     pub(crate) fn into_backend_error(self, doing: impl Into<String>) -> BackendError {
         let doing = doing.into();
         match &self.fault {
-            Fault::Said { status: 400..500, .. } | Fault::Address(_) | Fault::Step { .. } => {
-                BackendError::Refused { doing, source: self.into() }
-            }
+            Fault::Said { status: 400..500, .. }
+            | Fault::Address(_)
+            | Fault::Ssh(_)
+            | Fault::NoCertificates
+            | Fault::Step { .. } => BackendError::Refused { doing, source: self.into() },
             Fault::Said { .. } | Fault::Down(_) | Fault::Credentials(_) => {
                 BackendError::Unavailable { doing, source: self.into() }
             }

@@ -4,6 +4,7 @@
 //! which nothing was sent, goes out again.
 
 mod pipe;
+mod tls;
 
 use super::address::Address;
 use bollard::{BollardRequest, errors::Error};

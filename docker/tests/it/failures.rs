@@ -123,6 +123,7 @@ async fn an_engine_that_is_down_is_unavailable_and_names_its_address() {
     settings.host = Some("ssh://somewhere".to_owned());
     let (error, text) = failure(&DockerBackend::new(settings).unwrap()).await;
     assert!(matches!(error, BackendError::Refused { .. }), "{text}");
+    assert!(text.contains("not reached by ssh") && text.contains("unix://"), "{text}");
 }
 
 #[tokio::test]

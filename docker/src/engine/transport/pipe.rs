@@ -1,6 +1,9 @@
 //! One connection, of whatever kind.
 
-use super::super::address::Address;
+use super::{
+    super::address::{Address, Authority},
+    tls,
+};
 use futures_util::future::BoxFuture;
 use hyper::{
     Uri,
@@ -10,6 +13,7 @@ use hyper_util::{
     client::legacy::connect::{Connected, Connection},
     rt::TokioIo,
 };
+use slotmux_backend::Cause;
 use std::{
     fmt, io,
     io::IoSlice,
@@ -32,7 +36,7 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 #[error("no connection by {way}")]
 pub(super) struct ConnectError {
     way: String,
-    source: io::Error,
+    source: Cause,
 }
 
 #[derive(Clone)]
@@ -52,29 +56,36 @@ impl Connector {
 
     async fn connect(&self) -> Result<Pipe, ConnectError> {
         let connected = timeout(CONNECT_MAX, open(&self.address)).await;
-        let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let connected = connected.unwrap_or_else(|elapsed| Err(elapsed.into()));
         connected
             .map(|stream| Pipe(TokioIo::new(stream)))
             .map_err(|source| ConnectError { way: self.to_string(), source })
     }
 }
 
-async fn open(address: &Address) -> io::Result<Box<dyn Both>> {
+async fn open(address: &Address) -> Result<Box<dyn Both>, Cause> {
     match address {
         Address::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
-        Address::Tcp(to) => {
-            let stream = TcpStream::connect((&*to.host, to.port)).await?;
-            // Calls are small, and each waits for its answer.
-            stream.set_nodelay(true)?;
-            Ok(Box::new(stream))
+        Address::Tcp(to) => Ok(Box::new(tcp(to).await?)),
+        Address::Tls { to, certificates } => {
+            let stream = tcp(to).await?;
+            Ok(Box::new(tls::wrap(stream, &to.host, certificates).await?))
         }
     }
+}
+
+async fn tcp(to: &Authority) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((&*to.host, to.port)).await?;
+    // Calls are small, and each waits for its answer.
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 impl fmt::Display for Connector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.address {
             Address::Unix(path) => write!(f, "socket `{}`", path.display()),
+            Address::Tls { to, .. } => write!(f, "tls to `{}`, port {}", to.host, to.port),
             Address::Tcp(to) => write!(f, "tcp to `{}`, port {}", to.host, to.port),
         }
     }
