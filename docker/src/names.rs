@@ -19,6 +19,9 @@ const SLOTS: &str = "slotmux.slots";
 /// In seconds since 1970. For whoever finds the container when its pool is gone.
 const EXPIRES: &str = "slotmux.expires";
 
+/// Any pool removes what has outlived its time by this, whose ever it was.
+const EXPIRED_FOR: Duration = Duration::from_mins(10);
+
 /// A host name or a path would end somewhere here too.
 const NAME_BYTES_MAX: usize = 255;
 
@@ -72,8 +75,14 @@ pub(crate) fn passing(labels: HashMap<String, String>) -> HashMap<String, String
 }
 
 /// Of whoever's container.
-pub(crate) fn expires(labels: &HashMap<String, String>) -> Option<SystemTime> {
+fn expires(labels: &HashMap<String, String>) -> Option<SystemTime> {
     UNIX_EPOCH.checked_add(Duration::from_secs(labels.get(EXPIRES)?.parse().ok()?))
+}
+
+/// Whether it is time that anybody removes it. What cannot be read was not written by us.
+pub(crate) fn has_outlived(labels: &HashMap<String, String>) -> bool {
+    let late = expires(labels).and_then(|then| then.checked_add(EXPIRED_FOR));
+    late.is_some_and(|late| late < SystemTime::now())
 }
 
 impl Marks {

@@ -1,7 +1,8 @@
 //! Hears of the engine that containers may have ended, and has their keepers look.
 //!
 //! Invariant: a container that ended is looked at whatever became of the event that said so: after
-//! each cut, and every now and then, all of them are compared with the engine's list.
+//! each cut, and every now and then, all of them are compared with the engine's list. What has
+//! outlived its time goes then, whose ever it was.
 
 use crate::{
     backend::Shared,
@@ -59,6 +60,11 @@ async fn look(shared: &Shared) -> bool {
     for held in held {
         if !running.contains(held.id.as_str()) {
             held.ask_to_look();
+        }
+    }
+    for listed in &listed {
+        if names::has_outlived(&listed.labels) && shared.held_by_id(&listed.id).is_none() {
+            shared.discard(listed).await;
         }
     }
     true

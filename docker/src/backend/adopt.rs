@@ -13,10 +13,7 @@ use crate::{
 use futures_util::{StreamExt, stream};
 use slotmux_backend::{BackendError, Fact, Seen};
 use slotmux_protocol::ContainerId;
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 
 /// How long a forced end and the removal may take before we say that we do not know.
@@ -27,9 +24,6 @@ const ADOPTIONS_MAX: usize = 16;
 
 /// Of a log, for the reason of an end.
 const LAST_WORDS_BYTES: usize = 4 << 10;
-
-/// Any pool removes what has outlived its time by this, whose ever it was.
-const EXPIRED_FOR: Duration = Duration::from_mins(10);
 
 impl Shared {
     pub(super) async fn stop(
@@ -86,15 +80,24 @@ impl Shared {
                     Err(error) => Err(error),
                 }
             }
-            None if has_expired(&listed) => {
-                tracing::warn!(id = listed.id, "container of another pool has outlived its time");
-                self.engine.remove(&listed.id).await.map(drop)
+            None if names::has_outlived(&listed.labels) => {
+                self.discard(&listed).await;
+                Ok(())
             }
             None => Ok(()),
         };
         if let Err(error) = result {
             // One that cannot be read must not hide the others.
             tracing::error!(id = listed.id, error = %chain(&error), "container not adopted");
+        }
+    }
+
+    /// Of one that has outlived its time, whose ever it was.
+    pub(crate) async fn discard(&self, listed: &Listed) {
+        let id = &listed.id;
+        tracing::warn!(id, "container has outlived its time, and goes");
+        if let Err(error) = self.engine.remove(id).await {
+            tracing::error!(id, error = %chain(&error), "container not removed");
         }
     }
 
@@ -133,12 +136,6 @@ impl Shared {
         self.engine.remove(&id).await?;
         Ok(None)
     }
-}
-
-/// What cannot be read was not written by us.
-fn has_expired(listed: &Listed) -> bool {
-    let expires = names::expires(&listed.labels);
-    expires.is_some_and(|then| then + EXPIRED_FOR < SystemTime::now())
 }
 
 /// Waits until a container that is ending is gone.

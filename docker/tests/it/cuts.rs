@@ -23,14 +23,20 @@ fn run(house: &House) -> String {
 /// News up to the end of container `id`.
 async fn news_until(feed: &mut NewsFeed, id: &str) -> Vec<News> {
     let mut told = Vec::new();
-    loop {
-        let news = timeout(LIMIT, feed.next()).await.expect("news in time");
-        let found = matches!(&news, News::Event(event) if event.id == id);
-        told.push(news);
-        if found {
-            return told;
+    let all = async {
+        loop {
+            let news = feed.next().await;
+            let found = matches!(&news, News::Event(event) if event.id == id);
+            told.push(news);
+            if found {
+                return;
+            }
         }
-    }
+    };
+    // For all of them together: an engine that tells something else all the time is no better.
+    let heard = timeout(LIMIT, all).await;
+    assert!(heard.is_ok(), "nothing of {id}: {told:?}");
+    told
 }
 
 #[tokio::test]
@@ -120,4 +126,29 @@ async fn a_launch_without_an_answer_is_found_by_a_list_or_done_again() {
     assert_eq!(backend.list("conformance").await.unwrap().len(), 1);
     backend.stop(&spec("one").container, GRACE).await.unwrap();
     assert_eq!(house.leftovers(), [""; 0]);
+}
+
+#[tokio::test]
+async fn what_nobody_has_removed_in_time_goes_at_the_next_look() {
+    let Some(mut house) = House::open("expired containers") else { return };
+    let door = Door::open();
+    house.settings.host = Some(door.host());
+    let backend = house.backend();
+    backend.list("conformance").await.unwrap();
+    door.listens(1).await;
+    let owner = format!("slotmux.owner={}_other", house.settings.owner);
+    let create = |expires: &str| {
+        let expires = format!("slotmux.expires={expires}");
+        docker(&["create", "--label", &owner, "--label", &expires, SCRATCH, "true"]).unwrap()
+    };
+    let (old, young) = (create("1000"), create("4000000000"));
+    door.shut().await;
+    door.open_again();
+    let gone = async {
+        while docker(&["inspect", &old]).is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(LIMIT, gone).await.expect("it goes");
+    docker(&["rm", &young]).expect("this has time left");
 }

@@ -1,7 +1,7 @@
 //! One owner's containers at the tests' engine. Nothing of them is left when this is dropped.
 
 use slotmux_backend::{Address, Backend, Exit, Fact, Facts, LaunchSpec, conformance::LIMIT};
-use slotmux_docker::{DockerBackend, DockerSettings, Engine, Inject, Walls};
+use slotmux_docker::{DockerBackend, DockerSettings, Engine, Inject, News, NewsFeed, Walls};
 use slotmux_protocol::{ContainerId, Isolation};
 use std::{
     env,
@@ -132,6 +132,10 @@ pub(crate) fn spec(name: &str) -> LaunchSpec {
 
 pub(crate) async fn next(facts: &mut Facts) -> Fact {
     timeout(LIMIT, facts.recv()).await.expect("a fact in time").expect("an open stream")
+}
+
+pub(crate) async fn next_news(feed: &mut NewsFeed) -> News {
+    timeout(LIMIT, feed.next()).await.expect("news in time")
 }
 
 pub(crate) async fn ready(facts: &mut Facts) -> Address {

@@ -32,6 +32,8 @@ mod pulling;
 #[cfg(test)]
 mod registry;
 #[cfg(test)]
+mod scripted;
+#[cfg(test)]
 mod secure;
 #[cfg(test)]
 mod serving;
