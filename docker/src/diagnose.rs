@@ -65,7 +65,12 @@ fn program(path: &Path, info: Option<&SystemInfo>) -> Finding {
         Ok(None) => return Err(format!("`{shown}` is no program that a container could run")),
         Err(error) => return Err(format!("cannot read `{shown}`: {error}")),
     };
-    let engine = info.and_then(|info| info.architecture.as_deref());
+    let engine = info.and_then(|info| info.architecture.as_deref()).map(|it| match it {
+        // As Podman has it.
+        "amd64" => "x86_64",
+        "arm64" => "aarch64",
+        other => other,
+    });
     if let (Some(own), Some(engine)) = (elf.architecture, engine)
         && own != engine
     {

@@ -13,6 +13,7 @@ mod error;
 mod events;
 mod found;
 mod images;
+mod lists;
 mod pulls;
 mod stats;
 mod streams;
@@ -23,8 +24,9 @@ pub use builds::BuildOrder;
 pub use credentials::CredentialsError;
 pub use error::{EngineError, Fault};
 pub use events::{Event, News, NewsFeed, Selector};
-pub use found::{Ended, Found, Listed, State};
+pub use found::{Ended, Found, State};
 pub use images::{FoundImage, Image};
+pub use lists::Listed;
 pub use pulls::PullTrouble;
 pub use stats::Stats;
 pub use streams::{Attached, LogTail, Piece};
@@ -60,7 +62,14 @@ pub struct Engine {
     tls: Arc<Tls>,
     /// Where credentials for registries are.
     config_dir: Option<Arc<Path>>,
-    connected: Arc<OnceCell<Docker>>,
+    connected: Arc<OnceCell<Connected>>,
+}
+
+#[derive(Debug, Clone)]
+struct Connected {
+    docker: Docker,
+    /// For what the library does not understand.
+    transport: Arc<Transport>,
 }
 
 impl Engine {
@@ -122,20 +131,25 @@ impl Engine {
 
     /// Speaks the newest version of the API that both sides know.
     async fn docker(&self) -> Result<Docker, EngineError> {
+        Ok(self.connected().await?.docker.clone())
+    }
+
+    async fn connected(&self) -> Result<&Connected, EngineError> {
         let connected = self.connected.get_or_try_init(|| self.connect()).await;
-        connected.cloned().map_err(|fault| {
+        connected.map_err(|fault| {
             let doing = format!("connect to the engine at `{}`", self.host);
             EngineError { doing, fault }
         })
     }
 
-    async fn connect(&self) -> Result<Docker, Fault> {
+    async fn connect(&self) -> Result<Connected, Fault> {
         let address = Address::read(&self.host, &self.tls)?;
         let base = format!("http://{}", address.host());
         let version = Arc::<OnceLock<String>>::default();
-        let transport = Transport::new(address, version.clone());
+        let transport = Arc::new(Transport::new(address, version.clone()));
+        let shared = transport.clone();
         let docker = Docker::connect_with_custom_transport(
-            move |request| transport.call(request),
+            move |request| shared.call(request),
             Some(base),
             CALL_S_MAX,
             API_DEFAULT_VERSION,
@@ -143,6 +157,6 @@ impl Engine {
         let docker = docker.negotiate_version().await?;
         // Nothing else is connected by it, so nobody has set it.
         let _ = version.set(docker.client_version().to_string());
-        Ok(docker)
+        Ok(Connected { docker, transport })
     }
 }

@@ -173,7 +173,11 @@ impl Plan<'_> {
 
     fn ports(&self) -> Option<PortMap> {
         let Reach::Published(ports) = &self.settings.reach else { return None };
-        let range = ports.range.as_ref().map(|range| format!("{}-{}", range.start(), range.end()));
+        let range = ports.range.as_ref().map(|range| match (range.start(), range.end()) {
+            // Podman knows no ranges.
+            (start, end) if start == end => start.to_string(),
+            (start, end) => format!("{start}-{end}"),
+        });
         let binding =
             // None is any free one.
             PortBinding {

@@ -171,7 +171,10 @@ impl Shared {
                 self.images.have(&self.engine, container).await?;
                 Ok(self.engine.create(&name, body).await?)
             }
-            Err(error) if error.is_conflict() => Err(LaunchError::Taken),
+            // Podman takes it for a fault of its own.
+            Err(error) if error.is_conflict() || error.names("is already in use by") => {
+                Err(LaunchError::Taken)
+            }
             Err(error) => Err(error.into()),
         }
     }

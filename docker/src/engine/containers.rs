@@ -1,18 +1,15 @@
 //! Containers from their making to their removal.
 
-use super::{
-    Engine, EngineError,
-    error::Doing,
-    found::{Found, Listed},
-};
+use super::{Engine, EngineError, error::Doing, found::Found, lists::encoded};
 use bollard::{
+    errors::Error,
     models::ContainerCreateBody,
     query_parameters::{
-        CreateContainerOptions, KillContainerOptions, ListContainersOptions,
-        RemoveContainerOptions, RemoveVolumeOptions, StopContainerOptions,
+        CreateContainerOptions, KillContainerOptions, RemoveContainerOptions, RemoveVolumeOptions,
+        StopContainerOptions,
     },
 };
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 /// How much longer than its grace a stop may take.
@@ -95,20 +92,13 @@ impl Engine {
 
     /// By id or by name.
     pub async fn find(&self, id: &str) -> Result<Option<Found>, EngineError> {
-        let found = self.docker().await?.inspect_container(id, None).await;
+        let path = format!("/containers/{}/json", encoded(id));
+        let read = self.connected().await?.transport.read(&path).await;
+        let found = read.and_then(|bytes| Found::parse(&bytes).map_err(Error::from));
         match found.doing(format_args!("look at container `{id}`")) {
-            Ok(found) => Ok(Some(Found::read(found))),
+            Ok(found) => Ok(Some(found)),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }
-    }
-
-    /// Every container with this label, whatever its value and the container's state.
-    pub async fn list(&self, label: &str) -> Result<Vec<Listed>, EngineError> {
-        let filters = HashMap::from([("label".to_owned(), vec![label.to_owned()])]);
-        let options =
-            ListContainersOptions { all: true, filters: Some(filters), ..Default::default() };
-        let listed = self.docker().await?.list_containers(Some(options)).await;
-        Ok(listed.doing("list containers")?.into_iter().map(Listed::read).collect())
     }
 }

@@ -1,9 +1,6 @@
 //! A container as the engine describes it, in our own words.
 
-use bollard::models::{
-    ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, ContainerSummary,
-    ContainerSummaryStateEnum,
-};
+use bollard::models::{ContainerInspectResponse, ContainerState, ContainerStateStatusEnum};
 use std::collections::{BTreeMap, HashMap};
 
 #[derive(Debug, Clone)]
@@ -41,16 +38,21 @@ pub struct Ended {
     pub error: String,
 }
 
-/// A line of a list of containers.
-#[derive(Debug, Clone)]
-pub struct Listed {
-    pub id: String,
-    pub labels: HashMap<String, String>,
-    pub is_running: bool,
-}
-
 impl Found {
-    pub(super) fn read(found: ContainerInspectResponse) -> Self {
+    /// Podman has states of its own, of which the library would not read anything.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        let mut found: serde_json::Value = serde_json::from_slice(bytes)?;
+        if let Some(status) = found.pointer_mut("/State/Status") {
+            match status.as_str() {
+                Some("stopped") => *status = "exited".into(),
+                Some("configured" | "initialized") => *status = "created".into(),
+                Some(_) | None => {}
+            }
+        }
+        serde_json::from_value(found).map(Self::read)
+    }
+
+    fn read(found: ContainerInspectResponse) -> Self {
         let (labels, env) = found.config.map_or_else(Default::default, |config| {
             (config.labels.unwrap_or_default(), config.env.unwrap_or_default())
         });
@@ -102,16 +104,23 @@ fn state(state: ContainerState) -> State {
     }
 }
 
-impl Listed {
-    pub(super) fn read(summary: ContainerSummary) -> Self {
-        use ContainerSummaryStateEnum as Status;
-        Self {
-            id: summary.id.unwrap_or_default(),
-            labels: summary.labels.unwrap_or_default(),
-            is_running: matches!(
-                summary.state,
-                Some(Status::RUNNING | Status::PAUSED | Status::RESTARTING | Status::STOPPING)
-            ),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_of_podman_are_understood() {
+        let ended = State::Ended(Ended { code: 3, out_of_memory: false, error: String::new() });
+        for (status, wanted) in [
+            ("stopped", &ended),
+            ("exited", &ended),
+            ("initialized", &State::NotStarted),
+            ("created", &State::NotStarted),
+            ("paused", &State::Running),
+        ] {
+            let text =
+                format!(r#"{{"Id": "a", "State": {{"Status": "{status}", "ExitCode": 3}}}}"#);
+            assert_eq!(Found::parse(text.as_bytes()).unwrap().state, *wanted, "{status}");
         }
     }
 }

@@ -6,13 +6,13 @@
 mod pipe;
 mod tls;
 
-use super::address::Address;
+use super::{CALL_S_MAX, address::Address};
 use bollard::{BollardRequest, errors::Error};
 use bytes::Bytes;
 use futures_util::{TryFutureExt, future::BoxFuture};
-use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, Limited, combinators::UnsyncBoxBody};
 use hyper::{
-    Response, Uri,
+    Request, Response, Uri,
     body::Incoming,
     http::{HeaderValue, uri::PathAndQuery},
 };
@@ -22,15 +22,20 @@ use hyper_util::{
 };
 use pipe::Connector;
 use std::{
+    fmt, io,
     sync::{Arc, OnceLock},
     time::Duration,
 };
+use tokio::time::timeout;
 
 type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Connections that wait for a call. Streams have their own as long as they last.
 const IDLE_MAX: usize = 16;
 const IDLE_FOR: Duration = Duration::from_secs(30);
+
+/// Of an answer that is read as a whole.
+const ANSWER_BYTES_MAX: usize = 256 << 20;
 
 pub(super) struct Transport {
     client: Client<Connector, Body>,
@@ -66,6 +71,37 @@ impl Transport {
             }
         }
         Box::pin(self.client.request(request.map(BodyExt::boxed_unsync)).map_err(Error::from))
+    }
+}
+
+impl Transport {
+    /// What a `GET` is answered, as a whole.
+    pub(super) async fn read(&self, path_and_query: &str) -> Result<Bytes, Error> {
+        let uri = Uri::builder().scheme("http").authority("engine").path_and_query(path_and_query);
+        let request = Request::get(uri.build()?).body(bollard::body_full(Bytes::new()))?;
+        let answer = async {
+            let answer = self.call(request).await?;
+            let status = answer.status();
+            let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
+            let body = body.map_err(|error| Error::from(io::Error::other(error)))?.to_bytes();
+            if status.is_success() {
+                return Ok(body);
+            }
+            let said = serde_json::from_slice::<serde_json::Value>(&body).unwrap_or_default();
+            let message = match said.get("message").and_then(serde_json::Value::as_str) {
+                Some(message) => message.to_owned(),
+                None => String::from_utf8_lossy(&body).into_owned(),
+            };
+            Err(Error::DockerResponseServerError { status_code: status.as_u16(), message })
+        };
+        let answer = timeout(Duration::from_secs(CALL_S_MAX), answer).await;
+        answer.unwrap_or(Err(Error::RequestTimeoutError))
+    }
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transport").finish_non_exhaustive()
     }
 }
 
