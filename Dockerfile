@@ -1,8 +1,7 @@
 # Two images: the pool (`--target slotmux`, what a build without a target gives too), and the server
-# for other containers (`--target sandbox-server`). Built by BuildKit and by the classic builder,
-# which builds every stage down to the target: what most people want stands first.
+# for other images (`--target sandbox-server`). BuildKit makes them, and the classic builder, too.
 #
-#   docker build --target slotmux -t slotmux:local .
+#   docker build -t slotmux:local .
 #
 # Executables are built here, or, with PREBUILT, taken from that directory of the context; then
 # RUST_IMAGE needs nothing but a shell. packaging/images.sh does that, and needs no registry.
@@ -25,18 +24,25 @@ FROM ${RUST_IMAGE} AS build
 ARG PREBUILT=
 LABEL slotmux.prebuilt=$PREBUILT
 WORKDIR /src
-ENV RUSTFLAGS="-C target-feature=+crt-static" CARGO_TARGET_DIR=/target
+# A target is named so that build scripts and macros are not static.
+ENV RUSTFLAGS="-C target-feature=+crt-static" \
+    CARGO_TARGET_DIR=/target \
+    BUILD="cargo build --locked --profile small --target host-tuple -p slotmux -p slotmux-sandbox-server"
 COPY --from=manifests /src .
-# A layer of its own: the dependencies are built again only when they change. What was built of the
-# empty sources is forgotten, whatever the times of the real ones are. A target is named so that
-# build scripts and macros are not static.
-RUN [ -n "$PREBUILT" ] || { \
-        cargo build --locked --release --target "$(rustc -vV | sed -n 's/^host: //p')" -p slotmux && \
-        rm -rf /target/*/release/.fingerprint/slotmux*; }
+# A layer of its own: dependencies are built again only when they change. What was built of the
+# empty sources is forgotten, whatever the times of the real ones are.
+RUN [ -n "$PREBUILT" ] || { $BUILD && rm -rf /target/*/small/.fingerprint/slotmux*; }
 COPY . .
-RUN mkdir /out && if [ -n "$PREBUILT" ]; then cp "$PREBUILT/slotmux" /out/; else \
-        cargo build --locked --release --target "$(rustc -vV | sed -n 's/^host: //p')" -p slotmux && \
-        cp /target/*/release/slotmux /out/; fi
+RUN if [ -z "$PREBUILT" ]; then $BUILD && PREBUILT=$(echo /target/*/small); fi && \
+    mkdir /out && cp "$PREBUILT/slotmux" "$PREBUILT/slotmux-sandbox-server" /out/
+
+# One file, to be copied into images of your own.
+FROM scratch AS sandbox-server
+COPY --from=build /out/slotmux-sandbox-server /slotmux-sandbox-server
+# Nothing is there that could load it: this fails unless it is static.
+RUN ["/slotmux-sandbox-server", "--version"]
+USER 10001:10001
+ENTRYPOINT ["/slotmux-sandbox-server"]
 
 FROM ${BASE_IMAGE} AS slotmux
 # The user of `docker run`. Its two directories become volumes that it can write.
@@ -44,7 +50,8 @@ RUN echo 'slotmux:x:10001:' >>/etc/group && \
     echo 'slotmux:x:10001:10001:Slotmux:/var/lib/slotmux:/usr/sbin/nologin' >>/etc/passwd && \
     mkdir -p /var/lib/slotmux/journal /var/lib/slotmux/workspaces && \
     chown -R 10001:10001 /var/lib/slotmux && chmod 711 /var/lib/slotmux /var/lib/slotmux/workspaces
-COPY --from=build /out/slotmux /usr/local/bin/slotmux
+# The server is for containers of an engine; those inside are started of the pool's own executable.
+COPY --from=build /out/slotmux /out/slotmux-sandbox-server /usr/local/bin/
 RUN ["slotmux", "--version"]
 ENV SLOTMUX_LISTEN=0.0.0.0:8080 \
     SLOTMUX_STATE_DIR=/var/lib/slotmux/workspaces \
@@ -56,29 +63,3 @@ USER 10001:10001
 HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=3 CMD ["slotmux", "status"]
 ENTRYPOINT ["slotmux"]
 CMD ["serve"]
-
-FROM ${RUST_IMAGE} AS build-sandbox-server
-ARG PREBUILT=
-LABEL slotmux.prebuilt=$PREBUILT
-WORKDIR /src
-ENV RUSTFLAGS="-C target-feature=+crt-static" CARGO_TARGET_DIR=/target
-COPY --from=manifests /src .
-RUN [ -n "$PREBUILT" ] || { \
-        cargo build --locked --profile small --target "$(rustc -vV | sed -n 's/^host: //p')" \
-            -p slotmux-sandbox-server && \
-        rm -rf /target/*/small/.fingerprint/slotmux*; }
-COPY . .
-RUN mkdir /out && if [ -n "$PREBUILT" ]; then cp "$PREBUILT/slotmux-sandbox-server" /out/; else \
-        cargo build --locked --profile small --target "$(rustc -vV | sed -n 's/^host: //p')" \
-            -p slotmux-sandbox-server && \
-        cp /target/*/small/slotmux-sandbox-server /out/; fi
-
-# One file, to be copied into other images: COPY --from=slotmux-sandbox-server:local / /
-FROM scratch AS sandbox-server
-COPY --from=build-sandbox-server /out/slotmux-sandbox-server /slotmux-sandbox-server
-# Nothing is there that could load it: this fails unless it is static.
-RUN ["/slotmux-sandbox-server", "--version"]
-USER 10001:10001
-ENTRYPOINT ["/slotmux-sandbox-server"]
-
-FROM slotmux

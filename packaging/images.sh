@@ -9,6 +9,7 @@
 #   --built DIR   static executables `slotmux` and `slotmux-sandbox-server`, instead of building them
 #   --tag TAG     of slotmux:TAG and slotmux-sandbox-server:TAG [local]
 set -euo pipefail
+from=$PWD
 cd "$(dirname "$0")/.."
 
 refuse() {
@@ -24,7 +25,8 @@ while [ $# != 0 ]; do
   esac
   case $1 in
     --base) base=$2 ;;
-    --built) built=$2 ;;
+    # Relative to where it was written.
+    --built) built=$(cd "$from" && realpath -m -- "$2") ;;
     --tag) tag=$2 ;;
   esac
   shift 2
@@ -40,23 +42,17 @@ trap 'rm -rf "$work"' EXIT
 mkdir "$work/dist"
 cp Dockerfile "$work/"
 
-static() { # package, profile: as the Dockerfile does it
-  local host target=${CARGO_TARGET_DIR:-target}
+if [ -z "$built" ]; then
+  # As the Dockerfile does it.
+  RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --profile small \
+    --target host-tuple -p slotmux -p slotmux-sandbox-server
   host=$(rustc -vV | sed -n 's/^host: //p')
-  RUSTFLAGS="-C target-feature=+crt-static" \
-    cargo build --locked --profile "$2" --target "$host" -p "$1"
-  cp "$target/$host/$2/$1" "$work/dist/"
-}
-
-if [ -n "$built" ]; then
-  for program in slotmux slotmux-sandbox-server; do
-    [ -x "$built/$program" ] || refuse "there is no executable $built/$program"
-    cp "$built/$program" "$work/dist/"
-  done
-else
-  static slotmux release
-  static slotmux-sandbox-server small
+  built=${CARGO_TARGET_DIR:-target}/$host/small
 fi
+for program in slotmux slotmux-sandbox-server; do
+  [ -x "$built/$program" ] || refuse "there is no executable $built/$program"
+  cp "$built/$program" "$work/dist/"
+done
 
 for name in slotmux slotmux-sandbox-server; do
   docker build --quiet --force-rm --target "${name#slotmux-}" --tag "$name:$tag" \
