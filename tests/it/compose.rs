@@ -99,7 +99,9 @@ async fn an_orderly_stop_ends_well(project: &Project) {
     project.run(&["restart"]).unwrap();
     project.answers().await;
     let (lease, _) = project.acquire("t3").await;
-    assert_eq!(project.bash(&lease, "echo again").await["output"], "again\n");
+    // Only with one more capability can another user delete this.
+    let stubborn = "mkdir -m 1777 d; touch d/f; chmod 0 d/f; echo again";
+    assert_eq!(project.bash(&lease, stubborn).await["output"], "again\n");
     project.run(&["stop"]).unwrap();
     assert_eq!(project.inspect("{{.State.ExitCode}}"), "0");
     let listed = "ls /var/lib/slotmux/workspaces/default/containers";
