@@ -67,9 +67,8 @@ async fn only_this_machine_with_the_token_is_let_in(project: &Project) {
             project.send(token, Method::POST, "/v1/leases", json!({ "trajectory_id": "t" })).await;
         assert_eq!((status, &problem["code"]), (wanted, &json!(code)), "{problem}");
     }
-    let published = docker(&["port", &project.container()]).unwrap();
-    let address = published.split_once(" -> ").map(|it| it.1);
-    assert!(address.is_some_and(|it| it.starts_with("127.0.0.1:")), "{published}");
+    let published = project.published();
+    assert!(published.starts_with("127.0.0.1:"), "{published}");
     assert_eq!(published.lines().count(), 1, "{published}");
 }
 

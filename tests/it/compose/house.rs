@@ -58,7 +58,6 @@ pub(super) struct Project {
     tool: Tool,
     name: String,
     images: Arc<Images>,
-    port: u16,
     files: Vec<PathBuf>,
     /// Empty: what stands in the tree is not ours.
     variables: tempfile::NamedTempFile,
@@ -72,7 +71,6 @@ impl Project {
             tool,
             name: format!("slotmuxit{}x{number}", std::process::id()),
             images,
-            port: std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port(),
             files: files.iter().map(|it| root().join(it)).collect(),
             variables: tempfile::NamedTempFile::new().unwrap(),
             http: reqwest::Client::new(),
@@ -91,7 +89,8 @@ impl Project {
         command
             .current_dir(root())
             .env("SLOTMUX_POOL_IMAGE", self.images.pool())
-            .env("SLOTMUX_PORT", self.port.to_string())
+            // Any that is free, and another one after each start.
+            .env("SLOTMUX_PORT", "0")
             .env("SLOTMUX_TOKEN", super::TOKEN)
             .env("SLOTMUX_IMAGE", BASE)
             .env("SLOTMUX_CONTAINER_NETWORK", format!("{}-containers", self.name))
@@ -133,8 +132,13 @@ impl Project {
         format!("label=com.docker.compose.project={}", self.name)
     }
 
+    /// Where the pool is published; nothing, while its container does not run.
+    pub(super) fn published(&self) -> String {
+        docker(&["port", &self.container(), "8080/tcp"]).unwrap_or_default()
+    }
+
     fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port)
+        format!("http://{}{path}", self.published())
     }
 
     /// Status and body.
