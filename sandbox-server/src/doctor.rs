@@ -1,7 +1,8 @@
 //! What this machine offers to slots, for `slotmux doctor`.
 
 use crate::{
-    Options, isolate::zygote::Zygote, ladder::Trial, limited::LimitedBy, options::Settings,
+    ImageBy, Options,
+    isolate::{RootKind, zygote::Zygote}, ladder::Trial, limited::LimitedBy, options::Settings,
     server::Ground,
 };
 use std::sync::Arc;
@@ -11,6 +12,8 @@ use std::sync::Arc;
 pub struct Report {
     /// Best first.
     pub rungs: Vec<Trial>,
+    /// How the whole image can be the slots' root, or why it cannot.
+    pub image: Result<ImageBy, String>,
     /// By a cgroup version, or else what stands in for it; on the best rung.
     pub limited_by: LimitedBy,
     /// `bash` or `sh`, as commands would find it.
@@ -26,8 +29,13 @@ pub async fn report(options: Options) -> Result<Report, String> {
     let ground = Arc::new(ground);
     let rungs = ground.prober().survey().await;
     let best = rungs.iter().find(|it| it.refused.is_none()).map(|it| it.rung);
+    let image = match best {
+        Some(rung) => ground.image_root(rung).await,
+        None => Err("no rung works".to_owned()),
+    };
     let report = Report {
-        limited_by: LimitedBy::new(&ground.cgroups, best),
+        image: image.and_then(|root| root.image_by().ok_or_else(|| "it is none".to_owned())),
+        limited_by: LimitedBy::new(&ground.cgroups, best, RootKind::Minimal),
         rungs,
         shell: crate::init::find_shell(),
     };

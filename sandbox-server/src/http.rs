@@ -131,13 +131,14 @@ async fn health(State(server): State<Arc<Server>>) -> Json<Value> {
         "bwrap_available": server.isolation > Isolation::None,
         "isolation": server.isolation,
         "root": root,
+        "image": server.root.image_by(),
         "forks": forks,
         "network": settings.network,
         "container": settings.container,
         "version": env!("CARGO_PKG_VERSION"),
         "shell": crate::init::find_shell(),
         "limits": settings.slot_limits,
-        "limits_by": LimitedBy::new(&server.ground.cgroups, Some(server.isolation)),
+        "limits_by": LimitedBy::new(&server.ground.cgroups, Some(server.isolation), server.root),
     }))
 }
 

@@ -19,7 +19,7 @@ mod watch;
 use crate::{
     egress,
     isolate::{
-        Birth, PATH, Step, WallError, drop, landlock, root,
+        Birth, PATH, Step, WallError, container_ids, drop, landlock, root,
         seccomp::{self, Namespaced},
         sys,
     },
@@ -33,7 +33,7 @@ use slotmux_protocol::{Isolation, Network, encode};
 use std::{
     error::Error as _,
     fs,
-    io::Write as _,
+    io::{self, Write as _},
     os::{
         fd::{AsFd, OwnedFd},
         unix::{fs::FileExt as _, net::UnixStream},
@@ -61,9 +61,10 @@ pub(crate) fn namespaces(birth: &Birth) -> libc::c_int {
 }
 
 /// The whole life of a slot-init. Returns the exit code of the process.
-pub(crate) fn live(birth: &Birth, socket: OwnedFd) -> i32 {
+pub(crate) fn live(birth: &Birth, socket: OwnedFd, mapped: io::Result<()>) -> i32 {
     let mut server = UnixStream::from(socket);
-    let made = watch::open_trees(birth).and_then(|trees| {
+    let mapped = mapped.step("map the container's users");
+    let made = mapped.and_then(|()| watch::open_trees(birth)).and_then(|trees| {
         let way_out = way_out(birth)?;
         let walls = put_up_walls(birth)?;
         let mut handed = root::views(birth)?;
@@ -121,7 +122,9 @@ fn put_up_walls(birth: &Birth) -> Result<Walls, WallError> {
 }
 
 fn namespace_walls(birth: &Birth) -> Result<Walls, WallError> {
-    if birth.is_born_a_user() {
+    if birth.root.is_in_parts() {
+        container_ids::settle()?;
+    } else if birth.is_born_a_user() {
         let server = (birth.server_uid, birth.server_gid);
         let (uid, gid) = birth.identity.map_or(server, |it| (it.uid, it.uid));
         drop::map_ids(birth.inside_id(), uid, gid)?;
@@ -140,7 +143,11 @@ fn namespace_walls(birth: &Birth) -> Result<Walls, WallError> {
         sys::unshare_user().step("enter a user namespace")?;
         drop::map_ids(birth.inside_id(), identity.uid, identity.uid)?;
     }
-    drop::all_capabilities()?;
+    if birth.root.is_in_parts() {
+        drop::all_but_powers_over_files()?;
+    } else {
+        drop::all_capabilities()?;
+    }
     if let Some(ruleset) = landlock::own_abstract_sockets()? {
         sys::landlock_restrict(ruleset.as_fd()).step("keep abstract sockets apart")?;
     }

@@ -8,6 +8,7 @@
 //! Invariant: a slot-init has given up every power before it runs the first command, and nothing
 //! that it inherits or holds opens anything of the server's.
 
+pub(crate) mod container_ids;
 pub(crate) mod drop;
 pub(crate) mod inherited;
 pub(crate) mod landlock;
@@ -44,6 +45,8 @@ pub(crate) struct Birth {
     pub(crate) root: RootKind,
     /// What lies over the image, newest first, where that is the root.
     pub(crate) image_layers: Vec<Lower>,
+    /// What the image is put together from, where it is in parts.
+    pub(crate) assembly: Option<Assembly>,
     /// Directories that no root may show, whatever it shows.
     pub(crate) hidden: Vec<PathBuf>,
     pub(crate) limits: SlotLimits,
@@ -67,8 +70,50 @@ pub(crate) struct Lower {
 pub(crate) enum RootKind {
     /// A small directory with the image's system directories in it, read-only.
     Minimal,
-    /// The image, copied on write.
+    /// The image, copied on write: one overlay, which shows root's files as the slot's.
     Image(ImageUpper),
+    /// The same as an overlay for each of its directories, in which the slot is the container's root
+    /// without its powers. For who may not mount with other ids.
+    Parts(ImageUpper),
+}
+
+impl RootKind {
+    /// Where changes of the image are kept, if the root is one.
+    pub(crate) fn upper(self) -> Option<ImageUpper> {
+        match self {
+            Self::Minimal => None,
+            Self::Image(upper) | Self::Parts(upper) => Some(upper),
+        }
+    }
+
+    /// For programs: how the image is had, if it is.
+    pub(crate) fn image_by(self) -> Option<ImageBy> {
+        let by = if self.is_in_parts() { "parts" } else { "idmap" };
+        self.upper().map(|upper| ImageBy { by, changes: upper.as_str() })
+    }
+
+    pub(crate) fn is_in_parts(self) -> bool {
+        matches!(self, Self::Parts(_))
+    }
+}
+
+/// How the whole image is a slot's root here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ImageBy {
+    /// `idmap`: one overlay, of which each slot is the owner as a user of its own. `parts`: an overlay
+    /// for each of its directories, in which slots are the container's root without its powers.
+    pub by: &'static str,
+    /// On `disk`, or in `memory`.
+    pub changes: &'static str,
+}
+
+/// What an image in parts is made of.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Assembly {
+    /// Copies of what lies beside mounts, with empty directories where parts and mounts are.
+    pub(crate) base: PathBuf,
+    /// Directories of the container with no mount in them, none within another.
+    pub(crate) parts: Vec<PathBuf>,
 }
 
 /// Where the changes of an image are kept.
@@ -76,6 +121,15 @@ pub(crate) enum RootKind {
 pub(crate) enum ImageUpper {
     Disk,
     Memory,
+}
+
+impl ImageUpper {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Disk => "disk",
+            Self::Memory => "memory",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,7 +167,7 @@ impl Birth {
     pub(crate) fn inside_id(&self) -> u32 {
         match self.root {
             RootKind::Minimal => drop::INSIDE_ID,
-            RootKind::Image(_) => 0,
+            RootKind::Image(_) | RootKind::Parts(_) => 0,
         }
     }
 

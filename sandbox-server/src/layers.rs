@@ -4,6 +4,7 @@
 //! somebody holds it: the last one to let it go throws it away.
 
 pub(crate) mod copy;
+pub(crate) mod parts;
 pub(crate) mod probe;
 
 use crate::{

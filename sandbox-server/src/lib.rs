@@ -39,6 +39,7 @@ mod user;
 mod wire;
 
 pub use ladder::Trial;
+pub use isolate::ImageBy;
 pub use limited::LimitedBy;
 pub use options::{Options, SettingsError, TOKEN_VARIABLE};
 

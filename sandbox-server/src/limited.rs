@@ -1,6 +1,6 @@
 //! How each limit of a slot is enforced here, in words for people: `/health` and the doctor.
 
-use crate::cgroup::Cgroups;
+use crate::{cgroup::Cgroups, isolate::RootKind};
 use serde::Serialize;
 use slotmux_protocol::Isolation;
 
@@ -24,7 +24,7 @@ const RLIMIT: &str = "rlimit";
 const NOTHING: &str = "nothing";
 
 impl LimitedBy {
-    pub(crate) fn new(cgroups: &Cgroups, isolation: Option<Isolation>) -> Self {
+    pub(crate) fn new(cgroups: &Cgroups, isolation: Option<Isolation>, root: RootKind) -> Self {
         let or = |by: Option<&str>, otherwise: &str| by.unwrap_or(otherwise).to_owned();
         let tmp = match isolation {
             Some(Isolation::Namespaces) => "tmpfs",
@@ -38,8 +38,10 @@ impl LimitedBy {
             processes: match cgroups.pids_by() {
                 // Of a shared user the kernel counts everybody's.
                 Some(by) if isolation.is_some_and(|it| it <= Isolation::Landlock) => by.to_owned(),
-                Some(by) => format!("{by}, {RLIMIT}"),
                 // The kernel holds no limit of processes against root.
+                Some(by) if root.is_in_parts() => by.to_owned(),
+                None if root.is_in_parts() => SUPERVISION.to_owned(),
+                Some(by) => format!("{by}, {RLIMIT}"),
                 None if isolation == Some(Isolation::None)
                     && rustix::process::geteuid().is_root() =>
                 {

@@ -104,6 +104,7 @@ impl Outcome {
             End::Timeout
             | End::CpuTime
             | End::Oom
+            | End::Processes
             | End::Disk
             | End::OutputLimit
             | End::NotStarted(libc::ENOMEM | libc::EAGAIN) => (Ended::Exited, String::new()),

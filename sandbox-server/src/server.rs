@@ -7,10 +7,11 @@ use crate::{
     access::Tokens,
     cgroup::{self, Cgroups},
     egress::Egress,
-    isolate::{Birth, Identity, RootKind, zygote::Zygote},
+    isolate::{Assembly, Birth, Identity, RootKind, zygote::Zygote},
     ladder::{Prober, Trial},
     layers::{
         Layers,
+        parts::Parts,
         probe::{Sharing, image_root},
     },
     listen::Slots,
@@ -109,6 +110,8 @@ pub(crate) struct Ground {
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) cgroups: Arc<Cgroups>,
     uids: Option<Arc<UidRange>>,
+    /// Made when they are first needed.
+    parts: OnceLock<Result<Parts, String>>,
     settings: Settings,
     removed: Once,
     _lock: File,
@@ -159,6 +162,7 @@ impl Ground {
             snapshots: Arc::new(snapshots),
             cgroups: Arc::new(cgroups),
             uids: uids.map(Arc::new),
+            parts: OnceLock::new(),
             settings: settings.clone(),
             removed: Once::new(),
             _lock: lock,
@@ -182,14 +186,10 @@ impl Ground {
 
     /// What the slots' root will be, and how they get one another's files.
     async fn probe_files(&self, rung: Isolation) -> Result<(RootKind, Sharing), StartError> {
-        let root = match (self.settings.root, rung) {
-            (Root::Minimal, _) => RootKind::Minimal,
-            (Root::Image, Isolation::Namespaces) => image_root(|root| self.probe(rung, root))
-                .await
-                .map_err(|why| StartError::Image { why })?,
-            (Root::Image, other) => {
-                let why = format!("it needs namespaces, and this is the rung `{other}`");
-                return Err(StartError::Image { why });
+        let root = match self.settings.root {
+            Root::Minimal => RootKind::Minimal,
+            Root::Image => {
+                self.image_root(rung).await.map_err(|why| StartError::Image { why })?
             }
         };
         let sharing = match rung {
@@ -200,6 +200,14 @@ impl Ground {
             other => Sharing::Copy(format!("overlays need namespaces, and this is `{other}`")),
         };
         Ok((root, sharing))
+    }
+
+    /// How the whole image can be the slots' root, or why it cannot.
+    pub(crate) async fn image_root(&self, rung: Isolation) -> Result<RootKind, String> {
+        match rung {
+            Isolation::Namespaces => image_root(|root| self.probe(rung, root)).await,
+            other => Err(format!("it needs namespaces, and this is the rung `{other}`")),
+        }
     }
 
     /// A user of no slot, for files that are shown as others'.
@@ -216,7 +224,10 @@ impl Ground {
         name: &str,
         index: u16,
     ) -> Result<Works, String> {
-        let identity = self.identity(rung, index)?;
+        // In parts all slots are the container's root, each in a user namespace of its own.
+        let identity =
+            if root.is_in_parts() { None } else { self.identity(rung, index)? };
+        let assembly = if root.is_in_parts() { Some(self.assembly()?) } else { None };
         let slot_dir = self.settings.data_dir.join("slots").join(name);
         fs::create_dir_all(&slot_dir).map_err(|error| format!("make its directory: {error}"))?;
         let permissions = fs::Permissions::from_mode(0o711);
@@ -238,6 +249,7 @@ impl Ground {
             layers: Vec::new(),
             root,
             image_layers: Vec::new(),
+            assembly,
             hidden: self.settings.data_dir.canonicalize().into_iter().collect(),
             limits,
             memory_cgroup: cgroup.holds_memory(),
@@ -248,6 +260,19 @@ impl Ground {
         let egress = egress.map(|allowed| Egress { allowed, own_port: self.settings.port });
         let works = Works::new(Arc::clone(&self.zygote), self.trash.clone(), birth, cgroup);
         Ok(works.with_egress(egress))
+    }
+
+    /// Of the container's image.
+    fn assembly(&self) -> Result<Assembly, String> {
+        if !rustix::process::geteuid().is_root() {
+            return Err("it needs root".to_owned());
+        }
+        let parts = self.parts.get_or_init(|| {
+            let base = self.layers.make(None).map_err(|error| format!("make a layer: {error}"))?;
+            let hidden: Vec<_> = self.settings.data_dir.canonicalize().into_iter().collect();
+            Parts::of_container(base, &hidden).map_err(|error| crate::chain(&error))
+        });
+        parts.as_ref().map(|it| it.assembly.clone()).map_err(Clone::clone)
     }
 
     fn identity(&self, rung: Isolation, index: u16) -> Result<Option<Identity>, String> {
@@ -366,7 +391,7 @@ impl Server {
 
     /// How slots could come to the server's own port.
     pub(crate) fn slots_at_the_door(&self) -> Slots {
-        let own_users = self.ground.uids.is_some();
+        let own_users = self.ground.uids.is_some() && !self.root.is_in_parts();
         Slots::of(self.isolation, self.settings.network, own_users)
     }
 

@@ -167,6 +167,8 @@ pub(crate) enum End {
     Oom,
     /// The init saw more on the disk than the slot may have there.
     Disk,
+    /// The init saw more processes than the slot may have, where the kernel does not limit them.
+    Processes,
     /// It used more processor time than it may.
     CpuTime,
     OutputLimit,

@@ -12,7 +12,7 @@ use rustix::system::uname;
 use serde::Serialize;
 use slotmux_backend::{Backend, Diagnosis};
 use slotmux_protocol::Isolation;
-use slotmux_sandbox_server::LimitedBy;
+use slotmux_sandbox_server::{ImageBy, LimitedBy};
 use std::{
     fmt,
     path::{Path, PathBuf},
@@ -66,6 +66,10 @@ struct Slots {
     isolation: Option<Isolation>,
     /// Best first.
     rungs: Vec<Rung>,
+    /// How `root = "image"` is had.
+    image: Option<ImageBy>,
+    /// Why it cannot be had.
+    image_refused: Option<String>,
     /// What enforces each limit of a slot, on that rung.
     limited_by: Option<LimitedBy>,
     /// What runs commands.
@@ -136,11 +140,25 @@ async fn look_here(state_dir: &Path) -> Result<Report, Fault> {
         Ok(found) => {
             let rungs: Vec<Rung> = found.rungs.into_iter().map(Rung::from).collect();
             let isolation = rungs.iter().find(|rung| rung.works).map(|rung| rung.isolation);
-            Slots { isolation, rungs, limited_by: Some(found.limited_by), shell: found.shell }
+            Slots {
+                isolation,
+                rungs,
+                image: found.image.as_ref().ok().copied(),
+                image_refused: found.image.err(),
+                limited_by: Some(found.limited_by),
+                shell: found.shell,
+            }
         }
         Err(why) => {
             report.fault(format!("slots cannot be tried out: {why}"));
-            Slots { isolation: None, rungs: Vec::new(), limited_by: None, shell: None }
+            Slots {
+                isolation: None,
+                rungs: Vec::new(),
+                image: None,
+                image_refused: Some(why),
+                limited_by: None,
+                shell: None,
+            }
         }
     };
     if slots.isolation.is_none() {
@@ -191,6 +209,12 @@ impl fmt::Display for Slots {
         for rung in &self.rungs {
             let how = rung.refused.as_deref().unwrap_or("works");
             writeln!(f, "  {:<10}  {how}", rung.isolation.as_str())?;
+        }
+        match (&self.image, &self.image_refused) {
+            (Some(ImageBy { by, changes }), _) => {
+                writeln!(f, "root image  works by {by}, with changes in {changes}")?;
+            }
+            (None, why) => writeln!(f, "root image  {}", why.as_deref().unwrap_or("NONE"))?,
         }
         let limits = self.limited_by.iter().flat_map(LimitedBy::rows);
         for (at, (name, by)) in limits.enumerate() {

@@ -8,11 +8,12 @@ mod cpu;
 mod disk;
 mod held;
 mod memory;
+mod processes;
 
 use super::{no_children_left, tree};
 use crate::{
     clock::now,
-    isolate::{Birth, ImageUpper, RootKind, Step, WallError, sys},
+    isolate::{Birth, ImageUpper, Step, WallError, sys},
     wire::{End, Full, Seen},
 };
 use cpu::CpuWatch;
@@ -32,6 +33,8 @@ const TICK: Duration = Duration::from_millis(50);
 pub(super) struct Watch<'a> {
     birth: &'a Birth,
     memory: Option<MemoryWatch>,
+    /// The kernel does not count them.
+    counts_processes: bool,
     disk: DiskWatch,
     cpu: CpuWatch,
     next: Duration,
@@ -44,7 +47,7 @@ pub(super) fn open_trees(birth: &Birth) -> Result<Vec<OwnedFd>, WallError> {
     if birth.rung != Isolation::Namespaces {
         paths.push(birth.tmp());
     }
-    if birth.root == RootKind::Image(ImageUpper::Disk) {
+    if birth.root.upper() == Some(ImageUpper::Disk) {
         paths.push(birth.image());
     }
     let trees = paths.iter().map(|path| {
@@ -65,6 +68,9 @@ impl<'a> Watch<'a> {
         Self {
             birth,
             memory: unheld.then(|| MemoryWatch::new(limit)),
+            counts_processes: birth.root.is_in_parts()
+                && !birth.pids_cgroup
+                && birth.limits.processes_max > 0,
             disk: DiskWatch::new(birth, trees),
             cpu: CpuWatch::new(birth.cpu_time_cgroup),
             next: Duration::ZERO,
@@ -89,7 +95,7 @@ impl<'a> Watch<'a> {
 
     /// When to ask again, from now; `None` while nothing can change.
     pub(super) fn next_timeout(&self) -> Option<Duration> {
-        let watched = self.disk.is_limited() || self.memory.is_some() || self.cpu.is_limited();
+        let watched = self.disk.is_limited() || self.ticks();
         let owed = self.disk.is_stale() || (watched && !no_children_left());
         owed.then(|| self.next.saturating_sub(now()))
     }
@@ -101,6 +107,9 @@ impl<'a> Watch<'a> {
         }
         let runs = !no_children_left();
         if runs {
+            if self.counts_processes && processes::are_too_many(self.birth) {
+                return Some(End::Processes);
+            }
             if self.cpu.is_over(self.birth) {
                 return Some(End::CpuTime);
             }
@@ -113,10 +122,15 @@ impl<'a> Watch<'a> {
         if as_slot(self.birth, || self.disk.look(self.birth, runs)) {
             return Some(End::Disk);
         }
-        let ticks = runs && (self.memory.is_some() || self.cpu.is_limited());
+        let ticks = runs && self.ticks();
         let wait = if self.disk.is_limited() { self.disk.wait() } else { TICK };
         self.next = now() + if ticks { wait.min(TICK) } else { wait };
         None
+    }
+
+    /// Whether something is looked at that changes from one moment to the next.
+    fn ticks(&self) -> bool {
+        self.memory.is_some() || self.counts_processes || self.cpu.is_limited()
     }
 
     /// The command has ended by itself: whether it leaves more than it may.
@@ -144,7 +158,7 @@ impl<'a> Watch<'a> {
     /// Which of the slot's file systems has no room left.
     fn full(&mut self) -> Option<Full> {
         if self.birth.rung == Isolation::Namespaces {
-            let memory_root = self.birth.root == RootKind::Image(ImageUpper::Memory);
+            let memory_root = self.birth.root.upper() == Some(ImageUpper::Memory);
             let roots = [("/tmp", true), ("/dev/shm", true), ("/", memory_root)];
             for (path, _) in roots.into_iter().filter(|(_, is_memory)| *is_memory) {
                 if disk::is_full(path) {

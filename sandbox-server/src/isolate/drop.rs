@@ -21,18 +21,31 @@ pub(crate) fn map_ids(inside: u32, uid: u32, gid: u32) -> Result<(), WallError> 
 
 /// Drops every capability for good, and hides this process from those it will start.
 pub(crate) fn all_capabilities() -> Result<(), WallError> {
-    bounding_set_except(CapabilitySet::empty());
-    keep_only(CapabilitySet::empty())?;
-    // Commands run as the same user; they must not look into this process or trace it.
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).step("become undumpable")?;
-    sys::no_new_privileges().step("set no_new_privs")
+    all_but(CapabilitySet::empty())
+}
+
+/// For a slot that is the container's root: what root does to the files of an image, and to become
+/// one of its users. They count in the slot's user namespace only, over the ids that it has.
+pub(crate) fn all_but_powers_over_files() -> Result<(), WallError> {
+    let kept = CapabilitySet::CHOWN
+        | CapabilitySet::DAC_OVERRIDE
+        | CapabilitySet::FOWNER
+        | CapabilitySet::FSETID
+        | CapabilitySet::KILL
+        | CapabilitySet::SETGID
+        | CapabilitySet::SETUID;
+    all_but(kept)
 }
 
 /// For the init of the `uid` rung, which changes its children's ids and kills across them.
 pub(crate) fn all_but_identity_changes() -> Result<(), WallError> {
-    let kept = CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::KILL;
+    all_but(CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::KILL)
+}
+
+fn all_but(kept: CapabilitySet) -> Result<(), WallError> {
     bounding_set_except(kept);
     keep_only(kept)?;
+    // Commands may run as the same user; they must not look into this process or trace it.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).step("become undumpable")?;
     sys::no_new_privileges().step("set no_new_privs")
 }

@@ -4,8 +4,11 @@
 mod idmap;
 pub(crate) mod image;
 mod overlay;
+pub(crate) mod parts;
+mod proc;
 
 use super::{Birth, RootKind, Step, WallError, drop::INSIDE_ID, sys};
+use proc::mount_proc;
 use rustix::{
     fd::OwnedFd,
     fs::{Mode, OFlags, symlink},
@@ -36,6 +39,7 @@ pub(crate) fn enter(birth: &Birth) -> Result<(), WallError> {
     match birth.root {
         RootKind::Minimal => enter_minimal(birth),
         RootKind::Image(upper) => image::enter(birth, upper),
+        RootKind::Parts(upper) => parts::enter(birth, upper),
     }
 }
 
@@ -69,7 +73,7 @@ fn enter_minimal(birth: &Birth) -> Result<(), WallError> {
     for path in &birth.exposed {
         show(&root, path)?;
     }
-    mount_proc(&root)?;
+    mount_proc(&root, birth)?;
     pivot(&root, true)
 }
 
@@ -138,7 +142,11 @@ fn devices(root: &Path, shm_bytes: u64) -> Result<(), WallError> {
             continue;
         }
         fs::write(dev.join(name), "").step("make a device")?;
-        mount_bind(&host, dev.join(name)).step("bind a device")?;
+        let inside = dev.join(name);
+        mount_bind(&host, &inside).step("bind a device")?;
+        // It is written to all the same; but its mode, owner and times are everybody's.
+        sys::lock_device(&sys::c_path(&inside).step("name a mount")?)
+            .step("make a device's attributes read-only")?;
     }
     for (link, target) in [
         ("fd", "/proc/self/fd"),
@@ -200,19 +208,6 @@ fn workspace(stage: &Path, root: &Path, birth: &Birth) -> Result<(), WallError> 
     }
     sys::lock_mounts(&sys::c_path(&workspace).step("name a mount")?, false)
         .step("lock the workspace's mount")
-}
-
-fn mount_proc(root: &Path) -> Result<(), WallError> {
-    let proc = root.join("proc");
-    mount("proc", &proc, "proc", QUIET, c"").step("mount /proc")?;
-    // Of the whole machine, and of no use to a slot.
-    for name in ["kcore", "keys", "sysrq-trigger", "timer_list", "kmsg", "latency_stats"] {
-        let path = proc.join(name);
-        if path.exists() {
-            mount_bind(root.join("dev/null"), &path).step("mask a file of /proc")?;
-        }
-    }
-    Ok(())
 }
 
 /// The old root goes under the new one and is let go from there: nothing of it stays reachable.

@@ -71,6 +71,16 @@ pub(crate) fn lock_mounts(path: &CStr, read_only: bool) -> io::Result<()> {
     if read_only {
         attributes |= libc::MOUNT_ATTR_RDONLY;
     }
+    set_attributes(path, attributes)
+}
+
+/// Makes the mount of a device read-only, which is not what the device is.
+pub(crate) fn lock_device(path: &CStr) -> io::Result<()> {
+    let read_only = libc::MOUNT_ATTR_RDONLY;
+    set_attributes(path, libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC | read_only)
+}
+
+fn set_attributes(path: &CStr, attributes: u64) -> io::Result<()> {
     let attr = libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: 0, userns_fd: 0 };
     // SAFETY: `path` and `attr` outlive the call, and the size is that of `attr`.
     check(unsafe {

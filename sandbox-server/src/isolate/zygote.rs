@@ -3,7 +3,7 @@
 //! It gives one answer to each request, in order, and ends when the server's socket closes. The
 //! slot-inits that it forks are children of the *server*, which waits for them.
 
-use super::{Birth, Step, WallError, inherited, sys};
+use super::{Birth, Step, WallError, container_ids::Told, inherited, sys};
 use crate::init;
 use rustix::{
     fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
@@ -159,11 +159,11 @@ pub(crate) fn live() -> i32 {
         match recv_with_fd::<Birth>(socket.as_fd()) {
             Ok(Some((birth, Some(init_socket)))) => {
                 let answer = match fork(&birth) {
-                    Ok(sys::Forked::Child) => {
+                    Ok(Fork::Init(mapped)) => {
                         drop(socket);
-                        return init::live(&birth, init_socket);
+                        return init::live(&birth, init_socket, mapped);
                     }
-                    Ok(sys::Forked::Parent { pid, pidfd }) => (Born::Yes { pid }, Some(pidfd)),
+                    Ok(Fork::Of { pid, pidfd }) => (Born::Yes { pid }, Some(pidfd)),
                     // As somebody else it is of no use for the next.
                     Err(_) if !rustix::process::geteuid().is_root() && birth.mounts_as_slot => {
                         return 1;
@@ -185,18 +185,46 @@ pub(crate) fn live() -> i32 {
     }
 }
 
+/// What this process is after a fork.
+enum Fork {
+    /// Whether its ids were mapped, where somebody else has to do that.
+    Init(io::Result<()>),
+    Of { pid: i32, pidfd: OwnedFd },
+}
+
 /// A user namespace belongs to whoever makes it, and only its maker may map itself.
-fn fork(birth: &Birth) -> io::Result<sys::Forked> {
+fn fork(birth: &Birth) -> io::Result<Fork> {
     let flags = init::namespaces(birth);
-    let Some(identity) = birth.identity.filter(|_| flags & libc::CLONE_NEWUSER != 0) else {
-        return sys::fork_for_parent(flags);
-    };
-    let forked =
-        sys::lend_ids(identity.uid, identity.uid).and_then(|()| sys::fork_for_parent(flags));
-    if !matches!(forked, Ok(sys::Forked::Child)) {
-        sys::settle_ids(0)?;
+    if birth.root.is_in_parts() {
+        return fork_with_ids(flags);
     }
-    forked
+    let forked = match birth.identity.filter(|_| flags & libc::CLONE_NEWUSER != 0) {
+        None => sys::fork_for_parent(flags)?,
+        Some(identity) => {
+            let forked = sys::lend_ids(identity.uid, identity.uid)
+                .and_then(|()| sys::fork_for_parent(flags));
+            if !matches!(forked, Ok(sys::Forked::Child)) {
+                sys::settle_ids(0)?;
+            }
+            forked?
+        }
+    };
+    Ok(match forked {
+        sys::Forked::Child => Fork::Init(Ok(())),
+        sys::Forked::Parent { pid, pidfd } => Fork::Of { pid, pidfd },
+    })
+}
+
+fn fork_with_ids(flags: libc::c_int) -> io::Result<Fork> {
+    let told = Told::new()?;
+    Ok(match sys::fork_for_parent(flags)? {
+        sys::Forked::Child => Fork::Init(told.wait()),
+        sys::Forked::Parent { pid, pidfd } => {
+            // Where not even that can be told the child hears of its end, and says so.
+            let _ = told.map(pid);
+            Fork::Of { pid, pidfd }
+        }
+    })
 }
 
 fn to_bytes<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {

@@ -41,20 +41,52 @@ pub(crate) fn tree(
     owner: Option<Identity>,
     stop: &CancellationToken,
 ) -> io::Result<()> {
+    let owner = owner.map(|it| (Uid::from_raw(it.uid), Gid::from_raw(it.uid)));
+    copy(from, to, owner.map_or(Owner::Us, Owner::Always), stop)
+}
+
+/// The same, and everything stays whose it is.
+pub(crate) fn tree_with_owners(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    stop: &CancellationToken,
+) -> io::Result<()> {
+    copy(from, to, Owner::Same, stop)
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Owner {
+    Us,
+    Always((Uid, Gid)),
+    Same,
+}
+
+impl Owner {
+    /// Whom a copy is to be given to.
+    fn of(self, stat: &Stat) -> Option<(Uid, Gid)> {
+        match self {
+            Self::Us => None,
+            Self::Always(owner) => Some(owner),
+            Self::Same => Some((Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid))),
+        }
+    }
+}
+
+fn copy(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    owner: Owner,
+    stop: &CancellationToken,
+) -> io::Result<()> {
     let links = Links::make(from, to)?;
-    let mut copier = Copier {
-        owner: owner.map(|it| (Uid::from_raw(it.uid), Gid::from_raw(it.uid))),
-        stop,
-        links,
-        reflinks: true,
-    };
+    let mut copier = Copier { owner, stop, links, reflinks: true };
     let done = copier.tree(from, to);
     let removed = copier.links.remove();
     done.and(removed)
 }
 
 struct Copier<'a> {
-    owner: Option<(Uid, Gid)>,
+    owner: Owner,
     stop: &'a CancellationToken,
     links: Links,
     /// Until one was refused.
@@ -148,7 +180,7 @@ impl Copier<'_> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let target = openat(to, name, flags, Mode::RUSR | Mode::WUSR)?;
         copy_content(&source, &target, &mut self.reflinks, self.stop)?;
-        if let Some((uid, gid)) = self.owner {
+        if let Some((uid, gid)) = self.owner.of(stat) {
             fchown(&target, Some(uid), Some(gid))?;
         }
         fchmod(&target, Mode::from_raw_mode(stat.st_mode & BITS))?;
@@ -161,7 +193,7 @@ impl Copier<'_> {
 
     /// Of a link or a FIFO.
     fn finish_named(&self, to: &OwnedFd, name: &CStr, stat: &Stat) -> io::Result<()> {
-        if let Some((uid, gid)) = self.owner {
+        if let Some((uid, gid)) = self.owner.of(stat) {
             chownat(to, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
         }
         utimensat(to, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)?;
@@ -170,10 +202,10 @@ impl Copier<'_> {
 
     /// A directory gets its mode last: it might keep us out.
     fn finish(&self, (from, to): &(OwnedFd, OwnedFd), level: &Level) -> io::Result<()> {
-        if let Some((uid, gid)) = self.owner {
+        let AsItWas { stat, opened_up } = &level.as_it_was;
+        if let Some((uid, gid)) = self.owner.of(stat) {
             fchown(to, Some(uid), Some(gid))?;
         }
-        let AsItWas { stat, opened_up } = &level.as_it_was;
         futimens(to, &times(stat))?;
         let mode = Mode::from_raw_mode(stat.st_mode & BITS);
         fchmod(to, mode)?;

@@ -63,11 +63,19 @@ pub(crate) async fn image_root(
     works: impl Fn(RootKind) -> Result<Works, String>,
 ) -> Result<RootKind, String> {
     let mut refusals = Vec::new();
-    for (upper, name) in [(ImageUpper::Disk, "on disk"), (ImageUpper::Memory, "in memory")] {
-        let root = RootKind::Image(upper);
-        match try_image(works(root)?).await {
+    for (root, name) in [
+        (RootKind::Image(ImageUpper::Disk), "as one overlay, with its changes on disk"),
+        (RootKind::Image(ImageUpper::Memory), "as one overlay, with its changes in memory"),
+        (RootKind::Parts(ImageUpper::Disk), "in parts, with its changes on disk"),
+        (RootKind::Parts(ImageUpper::Memory), "in parts, with its changes in memory"),
+    ] {
+        let tried = match works(root) {
+            Ok(works) => try_image(works).await,
+            Err(why) => Err(why),
+        };
+        match tried {
             Ok(()) => return Ok(root),
-            Err(why) => refusals.push(format!("with its changes {name}: {why}")),
+            Err(why) => refusals.push(format!("{name}: {why}")),
         }
     }
     Err(refusals.join("; "))

@@ -120,7 +120,7 @@ fn limit_met(facts: &Facts, limits: &CallLimits) -> Option<Limit> {
         End::Oom | End::NotStarted(libc::ENOMEM) => return Some(Limit::Memory),
         End::Disk => return Some(Limit::Disk),
         End::OutputLimit => return Some(Limit::Output),
-        End::NotStarted(libc::EAGAIN) => return Some(Limit::Processes),
+        End::Processes | End::NotStarted(libc::EAGAIN) => return Some(Limit::Processes),
         _ => return None,
     };
     let exited = matches!(facts.end, End::Exited(_));

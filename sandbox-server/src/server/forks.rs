@@ -2,7 +2,7 @@
 
 use super::Server;
 use crate::{
-    isolate::{ImageUpper, RootKind},
+    isolate::ImageUpper,
     layers::{Base, probe::Sharing},
     slot::{KillSwitch, RenewError, Running, Slot, Taken, problem_of},
 };
@@ -75,7 +75,7 @@ impl Server {
         running: Running,
     ) -> Result<Vec<Filled>, Problem> {
         let _one = self.sharing_turn.lock().await;
-        if self.root == RootKind::Image(ImageUpper::Memory) {
+        if self.root.upper() == Some(ImageUpper::Memory) {
             return Err(Problem::new(
                 Code::Invalid,
                 "slots keep what they change of the image in memory, and a fork would lose it: \

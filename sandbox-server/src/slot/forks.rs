@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     files::Workspace,
-    isolate::{Identity, ImageUpper, RootKind},
+    isolate::{Identity, ImageUpper},
     layers::{Base, Chain, Layers, copy},
 };
 use rustix::{
@@ -72,7 +72,7 @@ impl Works {
     }
 
     fn seals_image(&self) -> bool {
-        self.birth.root == RootKind::Image(ImageUpper::Disk)
+        self.birth.root.upper() == Some(ImageUpper::Disk)
     }
 
     fn seal_image(&self, layers: &Layers) -> Result<Chain, RenewError> {
@@ -80,12 +80,14 @@ impl Works {
             return Ok(Chain::default());
         }
         let upper = self.birth.image().join("upper");
+        if !self.base.image.is_empty() && is_unchanged(&upper, self.birth.root.is_in_parts()) {
+            return Ok(self.base.image.clone());
+        }
         self.seal_upper(&self.base.image, &upper, layers).map_err(RenewError::Seal)
     }
 
     fn seal_upper(&self, chain: &Chain, upper: &Path, layers: &Layers) -> io::Result<Chain> {
-        let unchanged = fs::read_dir(upper).is_ok_and(|mut it| it.next().is_none());
-        if unchanged && !chain.is_empty() {
+        if !chain.is_empty() && is_unchanged(upper, false) {
             return Ok(chain.clone());
         }
         Ok(chain.with(layers.seal(upper, self.birth.identity)?))
@@ -122,6 +124,15 @@ impl Works {
 
     pub(crate) fn workspace(&self) -> Option<&Arc<Workspace>> {
         self.workspace.as_ref()
+    }
+}
+
+/// Whether nothing was written to an upper directory, or to each of those that are in it.
+fn is_unchanged(upper: &Path, in_parts: bool) -> bool {
+    let Ok(mut entries) = fs::read_dir(upper) else { return false };
+    match in_parts {
+        false => entries.next().is_none(),
+        true => entries.all(|part| part.is_ok_and(|it| is_unchanged(&it.path(), false))),
     }
 }
 

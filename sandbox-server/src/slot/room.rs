@@ -5,7 +5,7 @@
 
 use crate::{
     disk::{Ledger, Space, Walk, Walked, open_tree},
-    isolate::{Birth, ImageUpper, RootKind},
+    isolate::{Birth, ImageUpper},
     outcome::Outcome,
 };
 use rustix::fd::OwnedFd;
@@ -55,7 +55,7 @@ impl Room {
         if birth.rung != Isolation::Namespaces {
             trees.push(birth.tmp());
         }
-        if birth.root == RootKind::Image(ImageUpper::Disk) {
+        if birth.root.upper() == Some(ImageUpper::Disk) {
             trees.push(birth.image());
         }
         let limit_bytes = birth.limits.disk_bytes_max;

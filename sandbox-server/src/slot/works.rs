@@ -148,6 +148,8 @@ impl Works {
             None => Workspace::open(&self.birth.workspace(), self.birth.identity, max)?,
         };
         Ok(match self.birth.rung {
+            // There ids are what they are outside.
+            Isolation::Namespaces if self.birth.root.is_in_parts() => workspace,
             Isolation::Namespaces => workspace.seen_as(self.birth.inside_id()),
             _ => workspace,
         })
@@ -236,7 +238,7 @@ impl Works {
         if !self.base.workspace.is_empty() {
             make_dir(&self.birth.work(), 0o700, None)?;
         }
-        if self.birth.root == RootKind::Image(ImageUpper::Disk) {
+        if self.birth.root.upper() == Some(ImageUpper::Disk) {
             let image = self.birth.image();
             self.trash.take(&image)?;
             make_dir(&image, 0o700, None)?;

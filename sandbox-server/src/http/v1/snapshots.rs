@@ -39,7 +39,7 @@ pub(super) fn routes() -> Router<Arc<Server>> {
 pub(in crate::http) fn report(server: &Server) -> (&'static str, serde_json::Value) {
     let root = match server.root {
         RootKind::Minimal => "minimal",
-        RootKind::Image(_) => "image",
+        RootKind::Image(_) | RootKind::Parts(_) => "image",
     };
     let forks = match &server.sharing {
         Sharing::Overlay => json!({ "by": "overlay" }),

@@ -20,10 +20,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const STAGE_OPTIONS: &str = "size=1m,nr_inodes=512,mode=755";
+pub(super) const STAGE_OPTIONS: &str = "size=1m,nr_inodes=512,mode=755";
 const COVER_OPTIONS: &str = "size=4k,nr_inodes=2,mode=700";
 /// Directories that are the slot's own and begin empty. What lies below them is covered already.
-const PRIVATE: [&str; 5] = ["tmp", "run", "dev", "proc", "sys"];
+pub(crate) const PRIVATE: [&str; 5] = ["tmp", "run", "dev", "proc", "sys"];
 /// Files that container engines mount into an image, or lead out of it.
 const NAMES: [&str; 3] = ["etc/resolv.conf", "etc/hosts", "etc/hostname"];
 /// None of them is as large.
@@ -51,13 +51,13 @@ pub(super) fn enter(birth: &Birth, upper: ImageUpper) -> Result<(), WallError> {
         plain(&root, path.strip_prefix("/").unwrap_or(path)).step("make a system directory")?;
         show(&root, path)?;
     }
-    mount_proc(&root)?;
+    mount_proc(&root, birth)?;
     pivot(&root, false)
 }
 
 /// Makes `inside` a directory that is reached through directories only. A slot may have made the
 /// tree, and must not lead us out of it; nothing of it runs meanwhile.
-fn plain(root: &Path, inside: &Path) -> io::Result<()> {
+pub(super) fn plain(root: &Path, inside: &Path) -> io::Result<()> {
     let mut so_far = root.to_owned();
     for part in inside.components() {
         so_far.push(part);
@@ -82,23 +82,32 @@ fn is_plain(root: &Path, inside: &Path) -> bool {
 }
 
 fn stack(birth: &Birth, upper: ImageUpper, stage: &Path) -> Result<Stack, WallError> {
-    let home = match upper {
-        ImageUpper::Disk => birth.image(),
-        ImageUpper::Memory => {
-            let memory = stage.join("memory");
-            fs::create_dir(&memory).step("make the image's memory")?;
-            tmpfs(&memory, &sized(birth.limits.tmp_bytes_max), MountFlags::NOSUID)
-                .step("mount the image's memory")?;
-            make_upper(&memory, birth).step("make the image's directories")?;
-            memory
-        }
-    };
+    let home = home(birth, upper, stage)?;
     Ok(Stack {
         lowers: lowers(birth, stage)?,
         shown_as: shown_as(birth),
         changes: Some(Changes { upper: home.join("upper"), work: home.join("work") }),
         unprivileged: birth.is_born_a_user(),
     })
+}
+
+/// Where changes go.
+pub(super) fn home(
+    birth: &Birth,
+    upper: ImageUpper,
+    stage: &Path,
+) -> Result<PathBuf, WallError> {
+    match upper {
+        ImageUpper::Disk => Ok(birth.image()),
+        ImageUpper::Memory => {
+            let memory = stage.join("memory");
+            fs::create_dir(&memory).step("make the image's memory")?;
+            tmpfs(&memory, &sized(birth.limits.tmp_bytes_max), MountFlags::NOSUID)
+                .step("mount the image's memory")?;
+            make_upper(&memory, birth).step("make the image's directories")?;
+            Ok(memory)
+        }
+    }
 }
 
 fn shown_as(birth: &Birth) -> Option<u32> {
@@ -162,7 +171,7 @@ pub(crate) fn make_upper(home: &Path, birth: &Birth) -> io::Result<()> {
     }
 }
 
-fn private_dirs(root: &Path, birth: &Birth) -> Result<(), WallError> {
+pub(super) fn private_dirs(root: &Path, birth: &Birth) -> Result<(), WallError> {
     for name in PRIVATE {
         plain(root, Path::new(name)).step("make a directory of the root")?;
     }
@@ -177,7 +186,7 @@ fn private_dirs(root: &Path, birth: &Birth) -> Result<(), WallError> {
     devices(root, birth.limits.tmp_bytes_max)
 }
 
-fn read_names() -> Vec<(&'static str, Vec<u8>)> {
+pub(super) fn read_names() -> Vec<(&'static str, Vec<u8>)> {
     let read = |name: &&'static str| {
         let path = Path::new("/").join(name);
         let small = fs::metadata(&path).is_ok_and(|it| it.is_file() && it.len() <= NAMES_BYTES_MAX);
@@ -187,7 +196,7 @@ fn read_names() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 /// As the container has them, where the image alone has not.
-fn write_names(root: &Path, names: &[(&str, Vec<u8>)], birth: &Birth) -> io::Result<()> {
+pub(super) fn write_names(root: &Path, names: &[(&str, Vec<u8>)], birth: &Birth) -> io::Result<()> {
     for (name, content) in names {
         let inside = root.join(name);
         if !is_plain(root, Path::new(name).parent().unwrap_or(Path::new(""))) {
