@@ -89,7 +89,8 @@ pub struct ContainerSettings {
     /// Nothing of the image can be written to.
     pub read_only: bool,
     pub walls: Walls,
-    /// `None`: root, or in namespaces some user of no account.
+    /// `None`: root, or in namespaces some user of no account, unless slots have the whole image as
+    /// their root.
     pub user: Option<User>,
     /// Put behind what `walls` needs, in the engine's own words.
     pub security_opt: Vec<String>,
@@ -129,7 +130,8 @@ pub enum Walls {
     /// `Namespaces` where a container of the profile gets them, which is tried once, else
     /// `Ordinary`.
     Best,
-    /// What the engine gives to every container: the rung `uid`.
+    /// What the engine gives to every container: the rung `uid`. For slots that have the whole image
+    /// as their root the same as below is asked, for a container of root.
     Ordinary,
     /// A filter that permits user namespaces, and an uncovered `/proc`: the rung `namespaces`, for a
     /// container that is not root. Where the machine has no user namespaces the server falls back.

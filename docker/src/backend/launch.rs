@@ -17,7 +17,7 @@ use crate::{
 };
 use bollard::models::ContainerCreateBody;
 use slotmux_backend::{BackendError, Fact, LaunchSpec};
-use slotmux_protocol::{ContainerId, Isolation};
+use slotmux_protocol::{ContainerId, Isolation, Root};
 use std::{
     io,
     sync::Arc,
@@ -115,6 +115,8 @@ impl Shared {
         let container = self.settings.of_profile(&spec.labels.profile);
         let user = match container.user {
             Some(user) => user,
+            // The image's files are root's: slots get them by way of the server's own ids.
+            None if spec.root == Root::Image => User::ROOT,
             None if opens => token::draw_user()?,
             None => User::ROOT,
         };

@@ -10,7 +10,7 @@ use crate::{
     settings::{Inject, User, Walls},
 };
 use slotmux_backend::{LaunchSpec, last_lines};
-use slotmux_protocol::{Isolation, ProfileName};
+use slotmux_protocol::{Isolation, ProfileName, Root};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -43,6 +43,9 @@ impl Shared {
     ) -> Result<bool, LaunchError> {
         let container = self.settings.of_profile(&spec.labels.profile);
         match container.walls {
+            // The whole image as root is had in no other way, and then by no other rung: where they
+            // cannot be made, the server does not serve.
+            _ if spec.root == Root::Image => return Ok(true),
             Walls::Namespaces => return Ok(true),
             Walls::Ordinary => return Ok(false),
             // It wants to be root, and in there nobody may.

@@ -122,7 +122,8 @@ fn check_container(container: &ContainerSettings, faults: &mut Faults) {
     faults.unless(fits(container.shm_bytes), "shm_bytes", "is below 8 EiB");
     let in_memory = !matches!(container.data, Data::Tmpfs { bytes_max: 0 });
     faults.unless(in_memory, "data", "in memory has a limit");
-    // What covers /proc is all that keeps root in there from the machine's own switches.
+    // What covers /proc is all that keeps root in there from the machine's own switches, but where
+    // every slot gets a /proc of its own, or there is none: with the image as root, without a user.
     faults.unless(
         container.walls != Walls::Namespaces
             || container.user.is_none_or(|it| it.uid != User::ROOT.uid),

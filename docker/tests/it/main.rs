@@ -20,6 +20,8 @@ mod failures;
 #[cfg(test)]
 mod house;
 #[cfg(test)]
+mod image_root;
+#[cfg(test)]
 mod images;
 #[cfg(test)]
 mod looking;
