@@ -2,7 +2,10 @@
 
 use crate::{
     ImageBy, Options,
-    isolate::{RootKind, zygote::Zygote}, ladder::Trial, limited::LimitedBy, options::Settings,
+    isolate::{RootKind, zygote::Zygote},
+    ladder::Trial,
+    limited::LimitedBy,
+    options::Settings,
     server::Ground,
 };
 use std::sync::Arc;

@@ -38,8 +38,8 @@ mod uids;
 mod user;
 mod wire;
 
-pub use ladder::Trial;
 pub use isolate::ImageBy;
+pub use ladder::Trial;
 pub use limited::LimitedBy;
 pub use options::{Options, SettingsError, TOKEN_VARIABLE};
 

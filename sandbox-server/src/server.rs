@@ -188,9 +188,7 @@ impl Ground {
     async fn probe_files(&self, rung: Isolation) -> Result<(RootKind, Sharing), StartError> {
         let root = match self.settings.root {
             Root::Minimal => RootKind::Minimal,
-            Root::Image => {
-                self.image_root(rung).await.map_err(|why| StartError::Image { why })?
-            }
+            Root::Image => self.image_root(rung).await.map_err(|why| StartError::Image { why })?,
         };
         let sharing = match rung {
             Isolation::Namespaces => match self.probe(rung, root) {
@@ -225,8 +223,7 @@ impl Ground {
         index: u16,
     ) -> Result<Works, String> {
         // In parts all slots are the container's root, each in a user namespace of its own.
-        let identity =
-            if root.is_in_parts() { None } else { self.identity(rung, index)? };
+        let identity = if root.is_in_parts() { None } else { self.identity(rung, index)? };
         let assembly = if root.is_in_parts() { Some(self.assembly()?) } else { None };
         let slot_dir = self.settings.data_dir.join("slots").join(name);
         fs::create_dir_all(&slot_dir).map_err(|error| format!("make its directory: {error}"))?;

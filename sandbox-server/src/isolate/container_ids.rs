@@ -27,7 +27,7 @@ const OWN_LIMITS: [(&str, u32); 12] = [
     ("max_uts_namespaces", 0),
     ("max_fanotify_groups", 0),
     ("max_fanotify_marks", 0),
-    ("max_inotify_instances", 32),
+    ("max_inotify_instances", 16),
     ("max_inotify_watches", 65_536),
 ];
 

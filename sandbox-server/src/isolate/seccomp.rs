@@ -22,6 +22,7 @@ type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 const EPERM: u32 = libc::EPERM.cast_unsigned();
 const ENOSYS: u32 = libc::ENOSYS.cast_unsigned();
+const EPROTONOSUPPORT: u32 = libc::EPROTONOSUPPORT.cast_unsigned();
 
 /// Of Linux 6.15; the number is the same on every architecture.
 const OPEN_TREE_ATTR: libc::c_long = 467;
@@ -124,7 +125,7 @@ pub(crate) enum Namespaced {
     No(Network),
 }
 
-/// The walls of a slot: two programs, each installed after the other.
+/// The walls of a slot, each installed after the other. Of two that refuse a call the later says how.
 pub(crate) fn slot_filters(namespaced: Namespaced) -> io::Result<Vec<BpfProgram>> {
     let (families, lasting, scheduling) = match namespaced {
         Namespaced::Yes => (sockets::OWN_ROOT, &[][..], &[][..]),
@@ -146,7 +147,12 @@ pub(crate) fn slot_filters(namespaced: Namespaced) -> io::Result<Vec<BpfProgram>
     refused.insert(libc::SYS_prlimit64, vec![rule(vec![not(0, 0)?])?]);
     refused.insert(libc::SYS_socket, sockets::refused(families)?);
     let absent: Rules = ABSENT.iter().chain(ABSENT_HERE).map(|nr| (*nr, vec![])).collect();
-    Ok(vec![compile(refused, EPERM)?, compile(absent, ENOSYS)?])
+    let unknown = Rules::from([(libc::SYS_socket, sockets::unknown()?)]);
+    let mut filters = vec![compile(refused, EPERM)?, compile(absent, ENOSYS)?];
+    if families.contains(&libc::AF_NETLINK) {
+        filters.push(compile(unknown, EPROTONOSUPPORT)?);
+    }
+    Ok(filters)
 }
 
 /// For one call without network in a slot that has one. What else is refused stays so.

@@ -189,7 +189,10 @@ pub(crate) fn live() -> i32 {
 enum Fork {
     /// Whether its ids were mapped, where somebody else has to do that.
     Init(io::Result<()>),
-    Of { pid: i32, pidfd: OwnedFd },
+    Of {
+        pid: i32,
+        pidfd: OwnedFd,
+    },
 }
 
 /// A user namespace belongs to whoever makes it, and only its maker may map itself.

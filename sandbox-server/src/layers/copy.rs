@@ -34,45 +34,29 @@ const FILE_FLAGS: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC);
 const BITS: u32 = 0o7777;
 
-/// Copies all that is in `from` into the empty directory `to`. Everything becomes `owner`'s.
-pub(crate) fn tree(
-    from: BorrowedFd<'_>,
-    to: BorrowedFd<'_>,
-    owner: Option<Identity>,
-    stop: &CancellationToken,
-) -> io::Result<()> {
-    let owner = owner.map(|it| (Uid::from_raw(it.uid), Gid::from_raw(it.uid)));
-    copy(from, to, owner.map_or(Owner::Us, Owner::Always), stop)
-}
-
-/// The same, and everything stays whose it is.
-pub(crate) fn tree_with_owners(
-    from: BorrowedFd<'_>,
-    to: BorrowedFd<'_>,
-    stop: &CancellationToken,
-) -> io::Result<()> {
-    copy(from, to, Owner::Same, stop)
-}
-
+/// Whose a copy is.
 #[derive(Debug, Clone, Copy)]
-enum Owner {
+pub(crate) enum Owner {
+    /// Of who makes it.
     Us,
-    Always((Uid, Gid)),
+    Always(Identity),
+    /// Of whose the original is.
     Same,
 }
 
 impl Owner {
-    /// Whom a copy is to be given to.
+    /// Whom a copy has to be given to.
     fn of(self, stat: &Stat) -> Option<(Uid, Gid)> {
         match self {
             Self::Us => None,
-            Self::Always(owner) => Some(owner),
+            Self::Always(Identity { uid, .. }) => Some((Uid::from_raw(uid), Gid::from_raw(uid))),
             Self::Same => Some((Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid))),
         }
     }
 }
 
-fn copy(
+/// Copies all that is in `from` into the empty directory `to`.
+pub(crate) fn tree(
     from: BorrowedFd<'_>,
     to: BorrowedFd<'_>,
     owner: Owner,
@@ -342,7 +326,7 @@ mod tests {
         fs::create_dir(to).unwrap();
         let open = |path: &Path| rustix::fs::open(path, DIR_FLAGS, Mode::empty()).unwrap();
         let from = rustix::fs::open(from, OFlags::PATH, Mode::empty()).unwrap();
-        tree(from.as_fd(), open(to).as_fd(), None, &CancellationToken::new())
+        tree(from.as_fd(), open(to).as_fd(), Owner::Us, &CancellationToken::new())
     }
 
     #[test]
@@ -432,7 +416,8 @@ mod tests {
         let stop = CancellationToken::new();
         stop.cancel();
         let open = |name: &str| rustix::fs::open(home.path().join(name), DIR_FLAGS, Mode::empty());
-        let done = tree(open("from").unwrap().as_fd(), open("to").unwrap().as_fd(), None, &stop);
+        let done =
+            tree(open("from").unwrap().as_fd(), open("to").unwrap().as_fd(), Owner::Us, &stop);
         assert!(done.is_err());
     }
 }

@@ -180,7 +180,8 @@ fn finish(copy: &Path, meta: &Metadata) -> io::Result<()> {
 fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let open = |path: &Path| rustix::fs::open(path, flags, Mode::empty());
-    copy::tree_with_owners(open(from)?.as_fd(), open(to)?.as_fd(), &CancellationToken::new())
+    let (from, to) = (open(from)?, open(to)?);
+    copy::tree(from.as_fd(), to.as_fd(), copy::Owner::Same, &CancellationToken::new())
 }
 
 /// Bytes and files of a directory that is worth no mount. Of a name that cannot be told to a slot

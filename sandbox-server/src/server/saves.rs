@@ -78,8 +78,8 @@ impl Server {
             return Ok(layer);
         }
         unpacked.retain(|_, layer| layer.strong_count() > 0);
-        // Anybody's: who lies on it is shown as its owner.
-        let owner = self.ground.nobody();
+        // Anybody's: who lies on it is shown as its owner, or is the server's user as all are.
+        let owner = if self.root.is_in_parts() { None } else { self.ground.nobody() };
         let io = |error| Problem::from(SnapshotError::Io(error));
         let layer = self.ground.layers.make(owner).map_err(io)?;
         let max = self.settings.slot_limits.file_bytes_max;

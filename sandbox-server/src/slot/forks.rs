@@ -7,7 +7,10 @@ use super::{
 use crate::{
     files::Workspace,
     isolate::{Identity, ImageUpper},
-    layers::{Base, Chain, Layers, copy},
+    layers::{
+        Base, Chain, Layers,
+        copy::{self, Owner},
+    },
 };
 use rustix::{
     fd::{AsFd, OwnedFd},
@@ -71,6 +74,15 @@ impl Works {
         Ok(Base { workspace, image })
     }
 
+    /// Where a slot has users of its own, as root in its image has, files stay whose they are.
+    fn owner_of_copies(&self) -> Owner {
+        match self.birth.identity {
+            Some(identity) => Owner::Always(identity),
+            None if self.birth.root.is_in_parts() => Owner::Same,
+            None => Owner::Us,
+        }
+    }
+
     fn seals_image(&self) -> bool {
         self.birth.root.upper() == Some(ImageUpper::Disk)
     }
@@ -97,7 +109,7 @@ impl Works {
     async fn flatten(&self, layers: &Layers, stop: &CancellationToken) -> io::Result<Chain> {
         let from = self.workspace.clone().ok_or(io::ErrorKind::NotFound)?;
         let layer = layers.make(self.birth.identity)?;
-        copy(from, open_dir(layer.dir())?, self.birth.identity, stop.clone()).await?;
+        copy(from, open_dir(layer.dir())?, self.owner_of_copies(), stop.clone()).await?;
         Ok(Chain::of(Arc::new(layer)))
     }
 
@@ -109,7 +121,7 @@ impl Works {
     ) -> Result<KillSwitch, RenewError> {
         self.clear(Base::default()).await?;
         let to = open_dir(&self.birth.workspace()).map_err(RenewError::Fill)?;
-        let copied = copy(Arc::clone(from), to, self.birth.identity, stop.clone()).await;
+        let copied = copy(Arc::clone(from), to, self.owner_of_copies(), stop.clone()).await;
         copied.map_err(RenewError::Fill)?;
         self.begin().await
     }
@@ -144,7 +156,7 @@ fn open_dir(path: &Path) -> io::Result<OwnedFd> {
 async fn copy(
     from: Arc<Workspace>,
     to: OwnedFd,
-    owner: Option<Identity>,
+    owner: Owner,
     stop: CancellationToken,
 ) -> io::Result<()> {
     spawn_blocking(move || copy::tree(from.dir().as_fd(), to.as_fd(), owner, &stop))

@@ -4,6 +4,7 @@
 //! one these tests are skipped, and say so.
 
 mod container;
+mod image;
 
 use crate::hostile::{TABLE, Target, assail};
 use container::{A_USER, Container, DEBIAN, Failed, SCRATCH, engine, is_static};
@@ -15,6 +16,8 @@ struct Given {
     rung: &'static str,
 }
 
+const SHIPPED: &str =
+    concat!("seccomp=", env!("CARGO_MANIFEST_DIR"), "/../docker/seccomp/namespaces.json");
 /// Writable and executable for everybody: what an operator mounts for a server that is not root.
 const DATA: [&str; 2] = ["--tmpfs", "/data:exec,mode=1777"];
 const NO_FILTER: [&str; 2] = ["--security-opt", "seccomp=unconfined"];
@@ -65,6 +68,21 @@ const SYS_ADMIN: Given = Given {
     ],
     rung: "namespaces",
 };
+/// As a profile with `root = "image"` has it.
+const ROOT_SHIPPED: Given = Given {
+    name: "a container of root with the shipped filter",
+    args: &[
+        "--volume",
+        "/data",
+        "--security-opt",
+        SHIPPED,
+        "--security-opt",
+        "apparmor=unconfined",
+        "--security-opt",
+        "systempaths=unconfined",
+    ],
+    rung: "namespaces",
+};
 const PRIVILEGED: Given =
     Given { name: "a privileged container", args: &["--privileged"], rung: "namespaces" };
 const READ_ONLY: Given = Given {
@@ -91,7 +109,12 @@ async fn started(given: &Given, image: &str, args: &[&str]) -> Option<Container>
 
 /// All groups in one server: whatever one attempt has done to it, the next finds out.
 async fn hold(given: &Given) {
-    let Some(container) = started(given, DEBIAN, &crate::hostile::LIMITS).await else { return };
+    hold_with(given, &[]).await;
+}
+
+async fn hold_with(given: &Given, args: &[&str]) {
+    let args: Vec<_> = crate::hostile::LIMITS.iter().chain(args).copied().collect();
+    let Some(container) = started(given, DEBIAN, &args).await else { return };
     let target = container.target(given.name).await;
     assert_eq!(target.isolation, given.rung, "{}:\n{}", given.name, container.log());
     let mut faults = Vec::new();
@@ -121,6 +144,11 @@ async fn a_container_that_is_not_root_and_not_confined_holds() {
 #[tokio::test]
 async fn a_container_of_root_that_is_not_confined_holds() {
     hold(&ROOT_UNCONFINED).await;
+}
+
+#[tokio::test]
+async fn a_container_of_root_whose_image_is_the_slots_root_holds() {
+    hold_with(&ROOT_SHIPPED, &image::ROOT).await;
 }
 
 #[tokio::test]

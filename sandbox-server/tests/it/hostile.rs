@@ -26,6 +26,8 @@ pub(crate) use assault::assail;
 use std::pin::Pin;
 pub(crate) use target::Target;
 
+/// Of its own image, and of nothing else.
+const ROOT: &str = "a slot gives files to any user of the image, becomes one of them";
 /// What a slot of the servers here may use: little, so that bombs are small.
 pub(crate) const LIMITS: [&str; 6] =
     ["--memory-bytes-max", "268435456", "--processes-max", "128", "--disk-bytes-max", "134217728"];
@@ -37,6 +39,8 @@ pub(crate) struct Action {
     pub(crate) does: Does,
     pub(crate) proof: Proof,
     pub(crate) limit: Option<Limit>,
+    /// What root of its own image may.
+    pub(crate) owned: Option<Limit>,
 }
 
 pub(crate) enum Does {
@@ -75,6 +79,8 @@ pub(crate) struct Limit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
     Rungs(&'static [&'static str]),
+    /// The slot is root in its image.
+    Image,
     /// Without a cgroup for memory.
     Supervised,
 }
@@ -82,16 +88,22 @@ pub(crate) enum Place {
 impl Action {
     const fn bash(name: &'static str, command: &'static str) -> Self {
         let does = Does::Bash { command, seconds: 20.0 };
-        Self { name, does, proof: Proof::Refused, limit: None }
+        Self { name, does, proof: Proof::Refused, limit: None, owned: None }
     }
 
     const fn probe(name: &'static str, probe: &'static str, args: &'static str) -> Self {
         let does = Does::Probe { name: probe, args, seconds: 20.0 };
-        Self { name, does, proof: Proof::Refused, limit: None }
+        Self { name, does, proof: Proof::Refused, limit: None, owned: None }
     }
 
     const fn requests(name: &'static str, requests: Requests) -> Self {
-        Self { name, does: Does::Requests(requests), proof: Proof::Answers, limit: None }
+        Self {
+            name,
+            does: Does::Requests(requests),
+            proof: Proof::Answers,
+            limit: None,
+            owned: None,
+        }
     }
 
     const fn within(mut self, limit_s: f64) -> Self {
@@ -119,6 +131,11 @@ impl Action {
 
     const fn except(mut self, place: Place, said: &'static str) -> Self {
         self.limit = Some(Limit { place, said });
+        self
+    }
+
+    const fn but_for_root(mut self, said: &'static str) -> Self {
+        self.owned = Some(Limit { place: Place::Image, said });
         self
     }
 }
@@ -204,7 +221,7 @@ fn every_limit_is_written_down() {
     let page = std::fs::read_to_string(path).unwrap();
     let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
     for action in TABLE.iter().flat_map(|(_, actions)| actions.iter()) {
-        if let Some(limit) = &action.limit {
+        for limit in action.limit.iter().chain(&action.owned) {
             assert!(page.contains(limit.said), "{}: `{}` is not there", action.name, limit.said);
         }
     }

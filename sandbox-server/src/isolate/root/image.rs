@@ -92,11 +92,7 @@ fn stack(birth: &Birth, upper: ImageUpper, stage: &Path) -> Result<Stack, WallEr
 }
 
 /// Where changes go.
-pub(super) fn home(
-    birth: &Birth,
-    upper: ImageUpper,
-    stage: &Path,
-) -> Result<PathBuf, WallError> {
+pub(super) fn home(birth: &Birth, upper: ImageUpper, stage: &Path) -> Result<PathBuf, WallError> {
     match upper {
         ImageUpper::Disk => Ok(birth.image()),
         ImageUpper::Memory => {

@@ -46,7 +46,8 @@ mod tests {
 
     #[test]
     fn places_are_read_as_they_are_named() {
-        let line = b"36 35 98:0 /mnt1 /mnt/a\\040b\\011\\134c rw,noatime master:1 - ext3 /dev/root rw";
+        let line =
+            b"36 35 98:0 /mnt1 /mnt/a\\040b\\011\\134c rw,noatime master:1 - ext3 /dev/root rw";
         assert_eq!(place(line).unwrap(), Path::new("/mnt/a b\t\\c"));
         assert_eq!(place(b"36 35 98:0 / / rw - x y z").unwrap(), Path::new("/"));
         assert_eq!(place(b"36 35 98:0 / /odd\\ rw").unwrap(), Path::new("/odd\\"));

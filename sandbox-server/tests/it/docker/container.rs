@@ -52,7 +52,7 @@ pub(super) fn engine() -> Result<(), String> {
     Err(why)
 }
 
-fn docker(args: &[&str]) -> Result<String, String> {
+pub(super) fn docker(args: &[&str]) -> Result<String, String> {
     let output = Command::new("docker").args(args).output().map_err(|error| error.to_string())?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     if output.status.success() {
@@ -154,7 +154,14 @@ impl Container {
             log: path.unwrap_or_default().into(),
             probe: Some(PathBuf::from("/slotmux-probe/probe")),
             supervised: health["limits_by"]["memory"] == "supervision",
+            image: health["root"] == "image",
         }
+    }
+
+    /// What a command in the container itself prints, beside the server.
+    pub(super) fn exec(&self, command: &str) -> String {
+        let args = ["exec", &self.name, "sh", "-c", command];
+        docker(&args).unwrap_or_else(|why| panic!("{command}: {why}"))
     }
 
     pub(super) fn log(&self) -> String {

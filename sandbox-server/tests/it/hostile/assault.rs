@@ -1,6 +1,6 @@
 //! Making the attempts of a group, and looking at everything else after each.
 
-use super::{Action, Does, Limit, Place, Proof, TABLE, Target, target::ensure};
+use super::{Action, Does, Place, Proof, TABLE, Target, target::ensure};
 use crate::{
     host::{mark, marked},
     http::bash,
@@ -43,12 +43,13 @@ pub(crate) async fn assail(target: &Target, group: &str) -> Vec<String> {
 }
 
 fn excepted(target: &Target, action: &Action) -> Option<&'static str> {
-    let Limit { place, said } = action.limit?;
-    let known = match place {
+    let mut limits = action.limit.iter().chain(&action.owned);
+    let known = limits.find(|it| match it.place {
         Place::Rungs(rungs) => rungs.contains(&&*target.isolation),
+        Place::Image => target.image,
         Place::Supervised => target.supervised,
-    };
-    known.then_some(said)
+    });
+    known.map(|it| it.said)
 }
 
 async fn make(target: &Target, action: &Action, mark: &str) -> Result<(), String> {

@@ -31,7 +31,7 @@ pub(super) const ACTIONS: &[Action] = &[
     bomb!("threads, as many as it may", "bomb threads").except(
         Place::Rungs(&["landlock"]),
         "counts that for the user as a whole, so slots of one server can take processes",
-    ),
+    ).but_for_root("processes of a slot that is root in parts are counted twenty times a second"),
     bomb!("timers, as many as it may", "bomb timers"),
     bomb!("events and counters, as many as it may", "bomb events"),
     bomb!("watches of files, as many as it may", "bomb watches"),

@@ -46,7 +46,7 @@ pub(super) const ACTIONS: &[Action] = &[
     Action::probe("children that become their parent's siblings", "siblings", "{mark}"),
     Action::probe("a process that takes the orphans to itself", "subreaper", "{mark}"),
     Action::probe("a crowd of processes that are never waited for", "zombies", "100"),
-    Action::probe("another user's or group's identity", "identities", ""),
+    Action::probe("another user's or group's identity", "identities", "").but_for_root(super::ROOT),
     Action::probe("its own init, traced and written to", "own_init", ""),
     Action::probe("memory that is kept from being counted", "locked_memory", ""),
     Action::bash(
@@ -84,7 +84,7 @@ pub(super) const ACTIONS: &[Action] = &[
          for program in $(find /usr/bin /usr/sbin /usr/lib -perm /6000 -type f 2>/dev/null | head -20); do
            LD_PRELOAD=$PWD/evil.so LD_LIBRARY_PATH=$PWD timeout 2 $program --version < /dev/null > /dev/null 2>&1
          done; [ \"$(id -u)\" != 0 ] && echo TRIED",
-    ),
+    ).but_for_root(super::ROOT),
     Action::bash(
         "signals to a call that runs later",
         "(setsid bash -c 'while :; do kill -9 -1; done' > /dev/null 2>&1 &) ; echo begun",

@@ -30,6 +30,8 @@ pub(crate) struct Target {
     pub(crate) probe: Option<PathBuf>,
     /// No cgroup counts a slot's memory.
     pub(crate) supervised: bool,
+    /// Slots are root in the whole image.
+    pub(crate) image: bool,
 }
 
 impl Target {
@@ -46,6 +48,7 @@ impl Target {
             log: server.dir.path().join("log"),
             probe: Some(server.dir.path().join("probe/probe")),
             supervised: health["limits_by"]["memory"] == "supervision",
+            image: health["root"] == "image",
         }
     }
 
