@@ -86,6 +86,9 @@ fn the_doctor_says_what_there_is() {
             .iter()
             .all(|rung| { rung["works"].as_bool().unwrap() == rung["refused"].is_null() })
     );
+    let image = (report["image"].is_null(), report["image_refused"].is_null());
+    assert!(matches!(image, (true, false) | (false, true)), "{report}");
     let text = slotmux(["doctor"]);
     assert!(text.stdout.contains("kernel      Linux"), "{text:?}");
+    assert!(text.stdout.contains("\nroot image  "), "{text:?}");
 }

@@ -21,7 +21,7 @@ pub(crate) fn map_ids(inside: u32, uid: u32, gid: u32) -> Result<(), WallError> 
 
 /// Drops every capability for good, and hides this process from those it will start.
 pub(crate) fn all_capabilities() -> Result<(), WallError> {
-    all_but(CapabilitySet::empty())
+    all_but(CapabilitySet::empty(), CapabilitySet::empty())
 }
 
 /// For a slot that is the container's root: what root does to the files of an image, and to become
@@ -34,17 +34,22 @@ pub(crate) fn all_but_powers_over_files() -> Result<(), WallError> {
         | CapabilitySet::KILL
         | CapabilitySet::SETGID
         | CapabilitySet::SETUID;
-    all_but(kept)
+    // To count what is held by users that the slot has become.
+    all_but(kept, CapabilitySet::SYS_PTRACE)
 }
 
 /// For the init of the `uid` rung, which changes its children's ids and kills across them.
 pub(crate) fn all_but_identity_changes() -> Result<(), WallError> {
-    all_but(CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::KILL)
+    all_but(
+        CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::KILL,
+        CapabilitySet::empty(),
+    )
 }
 
-fn all_but(kept: CapabilitySet) -> Result<(), WallError> {
+/// `own` is this process's alone: what it starts has no more than is in its bounding set.
+fn all_but(kept: CapabilitySet, own: CapabilitySet) -> Result<(), WallError> {
     bounding_set_except(kept);
-    keep_only(kept)?;
+    keep_only(kept | own)?;
     // Commands may run as the same user; they must not look into this process or trace it.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).step("become undumpable")?;
     sys::no_new_privileges().step("set no_new_privs")

@@ -142,10 +142,10 @@ impl Works {
 /// Whether nothing was written to an upper directory, or to each of those that are in it.
 fn is_unchanged(upper: &Path, in_parts: bool) -> bool {
     let Ok(mut entries) = fs::read_dir(upper) else { return false };
-    match in_parts {
-        false => entries.next().is_none(),
-        true => entries.all(|part| part.is_ok_and(|it| is_unchanged(&it.path(), false))),
+    if in_parts {
+        return entries.all(|part| part.is_ok_and(|it| is_unchanged(&it.path(), false)));
     }
+    entries.next().is_none()
 }
 
 fn open_dir(path: &Path) -> io::Result<OwnedFd> {

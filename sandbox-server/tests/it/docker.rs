@@ -163,8 +163,16 @@ async fn a_privileged_container_holds() {
 
 #[tokio::test]
 async fn every_kind_of_container_serves_on_its_rung_and_stops_when_told_to() {
-    for given in [ORDINARY, NO_ROOT, UNCONFINED, ROOT_UNCONFINED, SYS_ADMIN, PRIVILEGED, READ_ONLY]
-    {
+    for given in [
+        ORDINARY,
+        NO_ROOT,
+        UNCONFINED,
+        ROOT_UNCONFINED,
+        ROOT_SHIPPED,
+        SYS_ADMIN,
+        PRIVILEGED,
+        READ_ONLY,
+    ] {
         let Some(container) = started(&given, DEBIAN, &[]).await else { continue };
         let target = container.target(given.name).await;
         assert_eq!(target.isolation, given.rung, "{}:\n{}", given.name, container.log());

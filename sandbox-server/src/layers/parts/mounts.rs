@@ -21,15 +21,12 @@ fn place(line: &[u8]) -> Option<PathBuf> {
     let mut rest = field;
     while let Some((first, after)) = rest.split_first() {
         let number = after.get(..3).filter(|_| *first == b'\\').and_then(octal);
-        match number {
-            Some(byte) => {
-                place.push(byte);
-                rest = &after[3..];
-            }
-            None => {
-                place.push(*first);
-                rest = after;
-            }
+        if let Some(byte) = number {
+            place.push(byte);
+            rest = &after[3..];
+        } else {
+            place.push(*first);
+            rest = after;
         }
     }
     Some(OsString::from_vec(place).into())

@@ -67,9 +67,9 @@ async fn the_slots_root_has_powers_over_its_files_and_no_others() {
     let user = "setpriv --reuid 1000 --regid 1000 --clear-groups sh -c 'id -u; \
                 touch /usr/x 2> /dev/null || grep CapEff /proc/self/status | cut -f2'";
     assert_eq!(target.output(0, user).await.unwrap(), format!("1000\n{none}"));
-    let others = "su -s /bin/sh nobody -c 'id -un'; useradd --no-create-home slotter && id -u slotter > /dev/null
-                  tar cf - --owner 1234 -C /etc hostname | tar xf - -C /tmp && stat -c %u /tmp/hostname";
-    assert_eq!(target.output(0, others).await.unwrap(), "nobody\n1234");
+    let archive =
+        "tar cf - --owner 1234 -C /etc hostname | tar xf - -C /tmp && stat -c %u /tmp/hostname";
+    assert_eq!(target.output(0, archive).await.unwrap(), "1234");
     let own_limits = "cat /proc/sys/user/max_user_namespaces /proc/sys/user/max_inotify_instances";
     assert_eq!(target.output(0, own_limits).await.unwrap(), "0\n16");
     let tries = "for file in /dev/null /dev/zero /dev/urandom /dev/tty; do
@@ -92,8 +92,7 @@ async fn the_slots_root_has_powers_over_its_files_and_no_others() {
          ls /sys | grep . && echo ESCAPED; ls -A /data 2> /dev/null | grep . && echo ESCAPED
          find / -xdev -name .lock -path '*data*' 2> /dev/null | grep . && echo ESCAPED
          kill -9 1; kill -STOP 1; (: < /proc/1/mem) 2> /dev/null && echo ESCAPED; echo TRIED";
-    let tried = target.output(0, tries).await.unwrap();
-    assert_eq!(tried, "TRIED");
+    assert_eq!(target.output(0, tries).await.unwrap(), "TRIED");
     let devices = container.exec("stat -c '%a %u' /dev/null /dev/zero /dev/urandom /dev/tty");
     assert_eq!(devices.lines().filter(|it| *it == "666 0").count(), 4, "{devices}");
     assert_eq!(target.output(1, "echo > /dev/null && echo works").await.unwrap(), "works");
@@ -118,7 +117,7 @@ async fn more_processes_than_it_may_have_end_a_call_of_the_container_s_root() {
 }
 
 #[tokio::test]
-async fn forks_snapshots_and_tools_work_in_it() {
+async fn forks_and_snapshots_have_the_image_as_it_was_changed() {
     let Some((container, target)) = served(&ROOT_SHIPPED, &[]).await else { return };
     let prepare =
         "mkdir /usr/lib/pkg /testbed; echo prepared > /testbed/f; rm -r /usr/share/base-files
@@ -141,7 +140,20 @@ async fn forks_snapshots_and_tools_work_in_it() {
         target.output(0, "cat /testbed/f; ls /usr/lib | grep -c '^pkg$'; true").await.unwrap(),
         "prepared\nown\n0"
     );
+    let (status, saved) = target.post("/v1/slots/slot_0/snapshot", Vec::new()).await.unwrap();
+    assert_eq!(status, 200, "{saved}");
+    target.reset(0).await.unwrap();
+    assert_eq!(target.output(0, "ls -A; ls -d /testbed 2> /dev/null; true").await.unwrap(), "");
+    let body = json!({ "snapshot_id": saved["snapshot_id"] }).to_string().into_bytes();
+    let (status, restored) = target.post("/v1/slots/slot_0/restore", body).await.unwrap();
+    assert_eq!(status, 200, "{restored}");
+    assert_eq!(target.output(0, "cat kept; stat -c %u kept").await.unwrap(), "kept\n0");
+    container.stop();
+}
 
+#[tokio::test]
+async fn file_tools_shells_and_terminals_work_in_it() {
+    let Some((container, target)) = served(&ROOT_SHIPPED, &[]).await else { return };
     let written = target.call(write_file(0, "/opt/tool/config", "of the slot")).await.unwrap();
     assert!(written.success, "{written:?}");
     assert_eq!(
@@ -153,28 +165,22 @@ async fn forks_snapshots_and_tools_work_in_it() {
         let read = target.call(read_file(0, path)).await.unwrap();
         assert!(!read.success, "{path}: {read:?}");
     }
-    let (status, saved) = target.post("/v1/slots/slot_0/snapshot", Vec::new()).await.unwrap();
-    assert_eq!(status, 200, "{saved}");
-    target.reset(0).await.unwrap();
-    assert_eq!(target.output(0, "ls -A; ls -d /testbed 2> /dev/null; true").await.unwrap(), "");
-    let body = json!({ "snapshot_id": saved["snapshot_id"] }).to_string().into_bytes();
-    let (status, restored) = target.post("/v1/slots/slot_0/restore", body).await.unwrap();
-    assert_eq!(status, 200, "{restored}");
-    assert_eq!(target.output(0, "cat kept; stat -c %u kept").await.unwrap(), "kept\n0");
-
     let stateful = |command: &str| call(0, "bash_stateful", json!({ "command": command }));
     target.call(stateful("cd /usr/lib; MINE=here")).await.unwrap();
     let kept = target.call(stateful("echo $MINE; pwd")).await.unwrap();
     assert_eq!(kept.output, "here\n/usr/lib", "{kept:?}");
-    let terminal = |args: Value| call(0, "terminal", args);
-    target.call(terminal(json!({ "action": "start" }))).await.unwrap();
-    target
-        .call(terminal(json!({ "action": "send_keys", "keys": ["tty; id -u", "Enter"] })))
-        .await
-        .unwrap();
-    let screen = terminal(json!({ "action": "wait_for", "pattern": "/dev/pts/0\n0" }));
-    let screen = target.call(screen).await.unwrap();
-    assert!(screen.success, "{screen:?}");
+    for args in [
+        json!({ "action": "start" }),
+        json!({ "action": "send_keys", "keys": ["tty; id -u", "Enter"], "wait": true }),
+    ] {
+        let body = json!({ "tool": "terminal", "args": args }).to_string().into_bytes();
+        let (status, told) = target.post("/v1/slots/slot_0/execute", body).await.unwrap();
+        assert!(status == 200 && told["success"] == true, "{told}");
+    }
+    let body = json!({ "tool": "terminal", "args": { "action": "capture" } }).to_string();
+    let (_, screen) = target.post("/v1/slots/slot_0/execute", body.into_bytes()).await.unwrap();
+    let text = screen["output"].as_str().unwrap_or_default();
+    assert!(text.contains("\n/dev/pts/0\n0\n"), "{screen}");
     container.stop();
 }
 
