@@ -10,7 +10,7 @@ use super::{
     value::{BackendKind, List, Reached, UserIds},
 };
 use slotmux_docker::{
-    ContainerSettings, Data, DockerSettings, Ports, Reach, SettingsFault, SettingsFaults,
+    Build, ContainerSettings, Data, DockerSettings, Ports, Reach, SettingsFault, SettingsFaults,
 };
 use slotmux_protocol::ProfileName;
 use std::{
@@ -91,10 +91,14 @@ fn docker(
     let mut settings = DockerSettings::new(program.to_owned(), "none");
     set(&mut settings.owner, options.docker_owner.clone());
     settings.host.clone_from(&options.docker_host);
+    settings.certificates.clone_from(&options.docker_certificates);
+    settings.config_dir.clone_from(&options.docker_config_dir);
     set(&mut settings.inject, options.docker_inject.map(|it| it.0));
     settings.reach = reach(options, file, faults);
-    for Written { name, options, .. } in profiles {
-        settings.profiles.insert(name.clone(), container(options));
+    for profile in profiles {
+        let container = container(&profile.options);
+        settings.profiles.insert(profile.name.clone(), container);
+        faults.extend(builds_nothing(profile, file));
     }
     if let Err(SettingsFaults(wrong)) = settings.check() {
         faults.extend(wrong.into_iter().map(|fault| placed(&fault, profiles, file)));
@@ -127,6 +131,7 @@ fn reach(options: &BackendOptions, file: &FileOptions, faults: &mut Vec<FileFaul
 fn container(options: &ContainerOptions) -> ContainerSettings {
     let image = options.image.as_deref().unwrap_or(DEFAULT_IMAGE);
     let mut container = ContainerSettings::new(image);
+    container.build = build(options);
     set(&mut container.pull, options.pull.map(|it| it.0));
     set(&mut container.walls, options.walls.map(|it| it.0));
     container.user = options.user.map(|UserIds(user)| user);
@@ -146,6 +151,33 @@ fn container(options: &ContainerOptions) -> ContainerSettings {
     container.cap_add = words(&options.cap_add);
     container.cap_drop = words(&options.cap_drop);
     container
+}
+
+fn build(options: &ContainerOptions) -> Option<Build> {
+    Some(Build {
+        context: options.build.clone()?,
+        dockerfile: options.dockerfile.clone().unwrap_or("Dockerfile".into()),
+        args: options.build_args.iter().flat_map(|it| &it.0).map(|it| argument(it)).collect(),
+    })
+}
+
+/// As for `docker build --build-arg`.
+fn argument(text: &str) -> (String, String) {
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    (name.to_owned(), value.to_owned())
+}
+
+fn builds_nothing(profile: &Written, file: &FileOptions) -> Vec<FileFault> {
+    if profile.options.build.is_some() {
+        return Vec::new();
+    }
+    let keys = profile.options.set().into_iter();
+    keys.filter(|key| matches!(*key, "dockerfile" | "build_args"))
+        .map(|key| FileFault {
+            place: file.place(&format!("profile[{}].{key}", profile.at)),
+            what: format!("`{key}` is of an image that is built: set `build` to its directory"),
+        })
+        .collect()
 }
 
 /// As for `docker run --tmpfs`: a path, and maybe a colon and its options.

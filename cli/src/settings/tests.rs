@@ -139,6 +139,8 @@ fn containers_of_an_engine_are_read_and_printed_whole() {
 backend = "docker"
 sandbox_server = "/opt/server"
 docker_host = "tcp://engine:2375"
+docker_certificates = "/etc/docker/certs"
+docker_config_dir = "/etc/docker/config"
 docker_owner = "me"
 docker_inject = "bind"
 docker_reach = "published"
@@ -153,6 +155,9 @@ image = "debian:12"
 [[profile]]
 name = "all"
 image = "team/swe:local"
+build = "/images/swe"
+dockerfile = "Dockerfile.slim"
+build_args = ["PYTHON=3.12"]
 pull = "never"
 walls = "namespaces"
 user = "1000:100"
@@ -196,6 +201,7 @@ name = "none"
 image = ""
 [[profile]]
 name = "wrong"
+dockerfile = "x"
 container_network = "host"
 container_memory_bytes_max = 5
 walls = "namespaces"
@@ -208,10 +214,11 @@ tmpfs = [1]
         "s.toml:3: `docker_ports`: `9-1` is not a range of ports",
         "s.toml:4: `docker_bind` is of published ports",
         "s.toml:7: `image` is not empty",
-        "s.toml:10: `container_network` is a network in which",
-        "s.toml:11: `container_memory_bytes_max` is 0 or between",
-        "s.toml:13: `user` is not root",
-        "s.toml:14: `tmpfs`: a string, not 1",
+        "s.toml:10: `dockerfile` is of an image that is built",
+        "s.toml:11: `container_network` is a network in which",
+        "s.toml:12: `container_memory_bytes_max` is 0 or between",
+        "s.toml:14: `user` is not root",
+        "s.toml:15: `tmpfs`: a string, not 1",
     ];
     assert_eq!(found.len(), expected.len(), "{found:#?}");
     for (fault, expected) in found.iter().zip(expected) {

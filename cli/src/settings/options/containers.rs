@@ -27,6 +27,16 @@ options! {
         #[arg(long, env = "SLOTMUX_DOCKER_HOST", value_name = "URL", help_heading = CONTAINERS)]
         docker_host: String,
 
+        /// A directory with ca.pem, cert.pem and key.pem, by which tcp:// is TLS [default: as
+        /// `DOCKER_TLS_VERIFY` and `DOCKER_CERT_PATH` say]
+        #[arg(long, env = "SLOTMUX_DOCKER_CERTIFICATES", value_name = "DIR", help_heading = CONTAINERS)]
+        docker_certificates: PathBuf,
+
+        /// Where the credentials for registries are, in a config.json [default: `DOCKER_CONFIG`, else
+        /// ~/.docker]
+        #[arg(long, env = "SLOTMUX_DOCKER_CONFIG_DIR", value_name = "DIR", help_heading = CONTAINERS)]
+        docker_config_dir: PathBuf,
+
         /// Whose the containers are: a pool sees, adopts and stops those of its owner only
         /// [default: one that is drawn and kept in the state directory]
         #[arg(long, env = "SLOTMUX_DOCKER_OWNER", value_name = "NAME", help_heading = CONTAINERS)]
@@ -58,13 +68,25 @@ options! {
 
 options! {
     ContainerOptions {
-        /// What containers are made of [default: debian:12]
+        /// What containers are made of; one whose tag is `local` is never pulled [default: debian:12]
         #[arg(long, env = "SLOTMUX_IMAGE", value_name = "IMAGE", help_heading = IMAGES)]
         image: String,
 
         /// When the image is pulled: if-missing or never [default: if-missing]
         #[arg(long, env = "SLOTMUX_PULL", value_name = "WHEN", help_heading = IMAGES)]
         pull: PullWhen,
+
+        /// Build the image from this directory, when it is missing or was made of something else
+        #[arg(long, env = "SLOTMUX_BUILD", value_name = "DIR", help_heading = IMAGES)]
+        build: PathBuf,
+
+        /// By this file in it [default: Dockerfile]
+        #[arg(long, env = "SLOTMUX_DOCKERFILE", value_name = "FILE", help_heading = IMAGES)]
+        dockerfile: PathBuf,
+
+        /// `NAME=VALUE`, for its `ARG`s.
+        #[arg(skip)]
+        build_args: List,
 
         /// What the engine lets the server do: ordinary, for the rung `uid`; namespaces, for the
         /// rung of that name; or best, which tries namespaces first [default: best]

@@ -17,6 +17,15 @@ pub(super) fn print_engine(f: &mut fmt::Formatter<'_>, choice: &DockerChoice) ->
         Some(host) => writeln!(f, "docker_host = {}", quoted(host))?,
         None => writeln!(f, "# docker_host: DOCKER_HOST, or the usual socket")?,
     }
+    let places = [
+        ("docker_certificates", &choice.settings.certificates),
+        ("docker_config_dir", &choice.settings.config_dir),
+    ];
+    for (key, path) in places {
+        if let Some(path) = path {
+            writeln!(f, "{key} = {}", quoted(&path.display().to_string()))?;
+        }
+    }
     match &choice.owner {
         Some(owner) => writeln!(f, "docker_owner = {}", quoted(owner))?,
         None => writeln!(f, "# docker_owner: the one in the state directory")?,
@@ -41,6 +50,13 @@ pub(super) fn print_container(
     container: &ContainerSettings,
 ) -> fmt::Result {
     writeln!(f, "image = {}", quoted(&container.image))?;
+    if let Some(build) = &container.build {
+        writeln!(f, "build = {}", quoted(&build.context.display().to_string()))?;
+        writeln!(f, "dockerfile = {}", quoted(&build.dockerfile.display().to_string()))?;
+        let args: Vec<_> =
+            build.args.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        writeln!(f, "build_args = {}", array(&args))?;
+    }
     writeln!(f, "pull = \"{}\"", PullWhen::word(container.pull))?;
     writeln!(f, "walls = \"{}\"", WallsOf::word(container.walls))?;
     if let Some(user) = container.user {
