@@ -16,17 +16,25 @@ const FIRST_LOOK: Duration = Duration::from_millis(2);
 const LOOKS_APART_MAX: Duration = Duration::from_millis(50);
 /// For one look: what is not there yet mostly refuses at once.
 const LOOK_MAX: Duration = Duration::from_secs(2);
+/// A network that is being made loses the first packet, and the kernel sends the next a second later.
+/// So the first connections are given up early.
+const FIRST_CONNECT: Duration = Duration::from_millis(20);
 
 pub(crate) async fn wait(authority: &str) {
-    let mut apart = FIRST_LOOK;
-    while !look(authority).await {
+    let (mut apart, mut connect_max) = (FIRST_LOOK, FIRST_CONNECT);
+    while !look_within(authority, connect_max).await {
         sleep(apart).await;
         apart = (apart * 2).min(LOOKS_APART_MAX);
+        connect_max = (connect_max * 2).min(LOOK_MAX);
     }
 }
 
 pub(crate) async fn look(authority: &str) -> bool {
-    match timeout(LOOK_MAX, ask(authority)).await {
+    look_within(authority, LOOK_MAX).await
+}
+
+async fn look_within(authority: &str, connect_max: Duration) -> bool {
+    match timeout(LOOK_MAX, ask(authority, connect_max)).await {
         Ok(Ok(status)) => status == StatusCode::OK,
         Ok(Err(error)) => {
             tracing::trace!(authority, %error, "not ready");
@@ -36,8 +44,8 @@ pub(crate) async fn look(authority: &str) -> bool {
     }
 }
 
-async fn ask(authority: &str) -> io::Result<StatusCode> {
-    let stream = TcpStream::connect(authority).await?;
+async fn ask(authority: &str, connect_max: Duration) -> io::Result<StatusCode> {
+    let stream = timeout(connect_max, TcpStream::connect(authority)).await??;
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
     let request = Request::get("/health").header(HOST, authority).body(Empty::<Bytes>::new());
