@@ -103,8 +103,13 @@ async fn the_slots_root_has_powers_over_its_files_and_no_others() {
 async fn more_processes_than_it_may_have_end_a_call_of_the_container_s_root() {
     let more = ["--processes-max", "64"];
     let Some((container, target)) = served(&ROOT_SHIPPED, &more).await else { return };
-    for as_whom in ["", "setpriv --reuid 1000 --regid 1000 --clear-groups "] {
-        let bomb = format!("{as_whom}sh -c 'while :; do sleep 300 & done'");
+    // More than it may have, and fewer than its namespace has numbers for.
+    let many = "for i in $(seq 120); do sleep 300 & done; sleep 15; echo nobody looked";
+    let ended = target.bash(0, many).await.unwrap();
+    assert_eq!(ended.metadata["ended"], "pids", "{ended:?}");
+    // The one tries again when it is refused, and is ended; the other gives up.
+    for as_whom in ["bash", "setpriv --reuid 1000 --regid 1000 --clear-groups sh"] {
+        let bomb = format!("{as_whom} -c 'while :; do sleep 300 & done'");
         let ended = target.bash(0, &bomb).await.unwrap();
         assert_eq!(ended.metadata["ended"], "pids", "{as_whom}: {ended:?}");
         assert_eq!(ended.metadata["caused_by"], "policy", "{ended:?}");
