@@ -212,7 +212,7 @@ impl fmt::Display for Slots {
         }
         match (&self.image, &self.image_refused) {
             (Some(ImageBy { by, changes }), _) => {
-                writeln!(f, "root image  works by {by}, with changes in {changes}")?;
+                writeln!(f, "root image  works: {by}, changes: {changes}")?;
             }
             (None, why) => writeln!(f, "root image  {}", why.as_deref().unwrap_or("NONE"))?,
         }
