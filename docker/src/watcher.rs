@@ -15,8 +15,9 @@ use tokio::time::timeout;
 
 /// A connection that died without a word is found out by this.
 const LOOK_EVERY: Duration = Duration::from_mins(1);
-/// After a look that failed.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// After a look that failed; twice as long after each more.
+const LOOK_AGAIN_MIN: Duration = Duration::from_millis(500);
+const LOOK_AGAIN_MAX: Duration = Duration::from_secs(8);
 
 pub(crate) fn selector(owner: &str) -> Selector {
     Selector {
@@ -28,10 +29,9 @@ pub(crate) fn selector(owner: &str) -> Selector {
 
 /// To the end of the backend.
 pub(crate) async fn watch(shared: Weak<Shared>, mut feed: NewsFeed) {
-    let mut is_behind = false;
+    let mut again = None;
     loop {
-        let patience = if is_behind { LOOK_AGAIN } else { LOOK_EVERY };
-        let news = timeout(patience, feed.next()).await;
+        let news = timeout(again.unwrap_or(LOOK_EVERY), feed.next()).await;
         let Some(shared) = shared.upgrade() else { return };
         match news {
             Ok(News::Event(event)) => {
@@ -39,7 +39,11 @@ pub(crate) async fn watch(shared: Weak<Shared>, mut feed: NewsFeed) {
                     held.ask_to_look();
                 }
             }
-            Ok(News::LookAgain) | Err(_) => is_behind = !look(&shared).await,
+            Ok(News::LookAgain) | Err(_) => {
+                again = (!look(&shared).await).then(|| {
+                    again.map_or(LOOK_AGAIN_MIN, |it: Duration| (it * 2).min(LOOK_AGAIN_MAX))
+                });
+            }
         }
     }
 }

@@ -251,7 +251,7 @@ impl Shell {
 
 fn problem(why: &Refusal) -> Problem {
     let code = match why {
-        Refusal::Deadline => Code::AcquireTimeout,
+        Refusal::Deadline { .. } => Code::AcquireTimeout,
         Refusal::CannotLaunch { .. } => Code::LaunchFailed,
         Refusal::Superseded => Code::Superseded,
         Refusal::AlreadyHeld { .. } => Code::AlreadyHeld,

@@ -124,7 +124,7 @@ impl Core {
 
     pub(super) fn refuse(&mut self, turn: &mut Turn<'_>, waiter: u64, why: Refusal) {
         let Some(gone) = self.take_waiter(turn, waiter) else { return };
-        if why == Refusal::Deadline {
+        if matches!(why, Refusal::Deadline { .. }) {
             self.profiles[usize::from(gone.profile)].totals.acquire_timeouts += 1;
         }
         turn.push(Effect::Refuse { waiter: WaiterId(waiter), why });

@@ -183,8 +183,11 @@ pub struct ContainerRecord {
 /// Why an acquire was not granted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    #[error("no slot became free before the deadline")]
-    Deadline,
+    #[error("no slot became free before the deadline{}", and_why(.trouble.as_deref()))]
+    Deadline {
+        /// Why the last container of the profile did not start, if it did not.
+        trouble: Option<Arc<str>>,
+    },
     #[error("a newer request of the same trajectory took this one's place")]
     Superseded,
     #[error("the trajectory holds {held} leases of another kind or number; release them first")]
@@ -197,6 +200,10 @@ pub enum Refusal {
     NotJournalled,
     #[error("the pool is shutting down")]
     Closing,
+}
+
+fn and_why(trouble: Option<&str>) -> String {
+    trouble.map_or_else(String::new, |why| format!("; containers cannot be started: {why}"))
 }
 
 /// Why a wish about a lease cannot be fulfilled.

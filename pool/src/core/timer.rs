@@ -29,7 +29,9 @@ impl Core {
             self.fire(turn, timer);
         }
         while let Some((_, waiter)) = self.deadlines.pop(turn.now) {
-            self.refuse(turn, waiter, Refusal::Deadline);
+            let profile = self.waiters.get(&waiter).map(|it| usize::from(it.profile));
+            let trouble = profile.and_then(|it| self.profiles[it].launches.trouble.clone());
+            self.refuse(turn, waiter, Refusal::Deadline { trouble });
         }
         while let Some((when, at)) = self.expiries.pop(turn.now) {
             self.maybe_expired(turn, when, at);

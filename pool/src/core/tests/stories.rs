@@ -127,7 +127,7 @@ fn a_deadline_is_kept_at_its_millisecond() {
     world.pass(29_999);
     assert!(!world.model.answers.contains_key(&late));
     world.pass(1);
-    assert_eq!(world.model.answers[&late], Answer::Refused(Refusal::Deadline));
+    assert_eq!(world.model.answers[&late], Answer::Refused(Refusal::Deadline { trouble: None }));
     assert_eq!(world.status().totals.acquire_timeouts, 1);
 }
 
@@ -205,6 +205,18 @@ fn launches_back_off_and_the_hopeless_are_refused() {
     world.deliver();
     assert_eq!(leases(&world, next).len(), 1);
     assert_eq!(world.status().trouble, None);
+}
+
+#[test]
+fn who_waited_in_vain_hears_why_containers_do_not_start() {
+    let mut world = world(1, 0, 1);
+    world.launches_fail = Some(Retry::Later);
+    let waiter = world.acquire("a", 1);
+    world.deliver();
+    world.pass(30_000);
+    let refusal = Refusal::Deadline { trouble: Some("no room".into()) };
+    assert_eq!(world.model.answers[&waiter], Answer::Refused(refusal.clone()));
+    assert!(refusal.to_string().ends_with("containers cannot be started: no room"));
 }
 
 #[test]
