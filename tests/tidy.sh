@@ -25,6 +25,7 @@ depends sandbox-server protocol edge
 depends backend protocol
 depends local backend protocol
 depends docker backend protocol
+depends agent protocol docker edge
 depends pool backend protocol edge
 
 # The pure core knows no clock, no runtime and no wire.
