@@ -13,10 +13,12 @@ mod error;
 mod events;
 mod found;
 mod images;
+mod limits;
 mod lists;
 mod pulls;
 mod stats;
 mod streams;
+mod talk;
 mod transport;
 mod wait;
 
@@ -30,6 +32,7 @@ pub use lists::Listed;
 pub use pulls::PullTrouble;
 pub use stats::Stats;
 pub use streams::{Attached, LogTail, Piece};
+pub use talk::Hear;
 pub use wait::Until;
 
 use address::{Address, Tls};

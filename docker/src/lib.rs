@@ -27,8 +27,8 @@ mod watcher;
 pub use backend::DockerBackend;
 pub use engine::{
     Attached, BuildOrder, CredentialsError, Ended, Engine, EngineError, Event, Fault, Found,
-    FoundImage, Image, Listed, LogTail, News, NewsFeed, Piece, PullTrouble, Selector, State, Stats,
-    Until,
+    FoundImage, Hear, Image, Listed, LogTail, News, NewsFeed, Piece, PullTrouble, Selector, State,
+    Stats, Until,
 };
 pub use filter::NAMESPACES_FILTER;
 pub use parcel::is_static;
