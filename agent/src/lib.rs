@@ -8,9 +8,13 @@
 
 mod agent;
 mod environments;
+mod job;
 mod order;
+mod parameters;
+mod result;
 mod settings;
 mod verdict;
+mod wire;
 
 pub use agent::{
     Agent, AgentHandle, JobFollower, JobNews, Kill, Refused, Slots, SshDebug, StartError,

@@ -1,0 +1,3 @@
+//! One job: a state machine, and what it has done round it.
+
+pub(crate) mod core;
