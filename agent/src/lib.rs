@@ -7,12 +7,23 @@
 //! order news of it come, and nothing of it is left afterwards.
 
 mod agent;
+mod capture;
+mod containers;
+mod discovery;
 mod environments;
+mod folder;
+mod hub;
+mod images;
 mod job;
+mod meter;
+mod names;
 mod order;
 mod parameters;
+mod ports;
 mod result;
 mod settings;
+mod shared;
+mod store;
 mod verdict;
 mod wire;
 

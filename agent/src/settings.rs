@@ -1,6 +1,11 @@
 //! How an agent is to work.
 
-use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    num::NonZero,
+    ops::RangeInclusive,
+    path::PathBuf,
+};
 
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -30,6 +35,29 @@ pub struct Settings {
     pub processes: u32,
     /// Of one job at the same time.
     pub students: u16,
+}
+
+impl Settings {
+    /// One job at a time for each processor, at the usual engine, and nothing published beyond this
+    /// machine.
+    pub fn new(owner: impl Into<String>, dir: impl Into<PathBuf>) -> Self {
+        let cpus = std::thread::available_parallelism().map_or(1, NonZero::get);
+        Self {
+            engine: None,
+            owner: owner.into(),
+            concurrency: u16::try_from(cpus).unwrap_or(u16::MAX),
+            tasks: None,
+            dir: dir.into(),
+            public_host: "127.0.0.1".to_owned(),
+            bind: Ipv4Addr::LOCALHOST.into(),
+            ports: 64_120..=64_130,
+            ssh: false,
+            runtimes: Vec::new(),
+            warm: 0,
+            processes: 1_024,
+            students: 32,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

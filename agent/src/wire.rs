@@ -6,7 +6,7 @@
 mod frames;
 mod numbers;
 
-pub(crate) use frames::{Deframer, MESSAGE_BYTES_MAX, TooLong, framed};
+pub(crate) use frames::{Deframer, TooLong, framed};
 pub(crate) use numbers::{is_true, whole};
 
 use bytes::Bytes;

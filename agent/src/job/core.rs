@@ -159,6 +159,8 @@ pub(crate) enum Conclusion {
         result: Option<Value>,
         /// What came instead of a result.
         unreadable: Option<String>,
+        /// Whether nothing that it said can have been missed.
+        heard_all: bool,
     },
 }
 

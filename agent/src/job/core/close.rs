@@ -94,7 +94,12 @@ impl Job {
         let memory = matches!(self.end, Some(End::Exited { out_of_memory: true, .. }));
         let conclusion = match result {
             None if memory && self.plan.speaks => Conclusion::Marked(Mark::Overflow),
-            result => Conclusion::Ended { end: self.end, result, unreadable: None },
+            result => Conclusion::Ended {
+                end: self.end,
+                result,
+                unreadable: None,
+                heard_all: !self.was_cut,
+            },
         };
         self.decide(conclusion, out);
     }

@@ -1,7 +1,7 @@
 //! From the first step to the result.
 
 use super::{
-    Attach, Clock, Conclusion, Effect, End, Failure, Holding, Job, NotMade, Saying, Stream,
+    Attach, Clock, Conclusion, Effect, Failure, Holding, Job, NotMade, Saying, Stream,
     StreamEnd, Student, Who,
     student::{Denied, FAILED},
     vessel::{Next, Vessel},
@@ -251,8 +251,9 @@ impl Job {
             // What was said before is what it came to.
             _ if self.result.is_some() => self.conclude(out),
             StreamEnd::Faulty(why) => {
+                let (end, heard_all) = (self.end, !self.was_cut);
                 let unreadable = Some(why);
-                self.decide(Conclusion::Ended { end: self.end, result: None, unreadable }, out);
+                self.decide(Conclusion::Ended { end, result: None, unreadable, heard_all }, out);
             }
             StreamEnd::Ended if self.end.is_some() => self.conclude_heard(out),
             StreamEnd::Ended => out.push(Effect::SetClock(Clock::Look, LOOK)),

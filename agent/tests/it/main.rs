@@ -1,0 +1,27 @@
+//! Jobs in containers of a real engine.
+//!
+//! Needs an engine; the grading image is made here, of one static program. Without an engine the
+//! tests are skipped, and say so.
+
+#[cfg(test)]
+mod adoption;
+#[cfg(test)]
+mod cuts;
+#[cfg(test)]
+mod door;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod image;
+#[cfg(test)]
+mod lab;
+#[cfg(test)]
+mod limits;
+#[cfg(test)]
+mod many;
+#[cfg(test)]
+mod plain;
+#[cfg(test)]
+mod results;
+#[cfg(test)]
+mod students;
