@@ -32,11 +32,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::{
-    sync::watch,
-    task::AbortHandle,
-    time::timeout,
-};
+use tokio::{sync::watch, task::AbortHandle, time::timeout};
 
 /// For everything to be gone.
 const SHUTDOWN_MAX: Duration = Duration::from_mins(1);

@@ -13,10 +13,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
-use tokio::{
-    sync::mpsc::UnboundedSender,
-    time::timeout,
-};
+use tokio::{sync::mpsc::UnboundedSender, time::timeout};
 
 /// A connection that died without a word is found out by this.
 const LOOK_EVERY: Duration = Duration::from_mins(1);
@@ -125,11 +122,7 @@ impl Drop for Enrolment {
 }
 
 pub(crate) fn selector(owner: &str) -> Selector {
-    Selector {
-        label: names::OWNER.to_owned(),
-        value: owner.to_owned(),
-        actions: &["die", "oom"],
-    }
+    Selector { label: names::OWNER.to_owned(), value: owner.to_owned(), actions: &["die", "oom"] }
 }
 
 /// To the end of the hub.

@@ -1,11 +1,7 @@
 //! What all jobs of an agent have in common.
 
 use crate::{
-    Environments, Settings,
-    discovery::Discovery,
-    hub::Hub,
-    images::Facts,
-    ports::Ports,
+    Environments, Settings, discovery::Discovery, hub::Hub, images::Facts, ports::Ports,
     store::Store,
 };
 use slotmux_docker::Engine;

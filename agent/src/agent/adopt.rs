@@ -125,7 +125,8 @@ async fn remove_folders(shared: &Shared, kept: &HashSet<String>) {
     });
     match listed.await {
         Ok(Ok(paths)) => {
-            let is_kept = |name: &std::ffi::OsStr| name.to_str().is_some_and(|it| kept.contains(it));
+            let is_kept =
+                |name: &std::ffi::OsStr| name.to_str().is_some_and(|it| kept.contains(it));
             for path in paths.into_iter().filter(|it| !it.file_name().is_some_and(is_kept)) {
                 remove_folder(shared, &Folder::at(path)).await;
             }
@@ -187,7 +188,8 @@ async fn has_begun(shared: &Shared, id: &str) -> bool {
     loop {
         match shared.engine.find(id).await {
             Ok(found) => {
-                return found.is_some_and(|it| matches!(it.state, State::Running | State::Ended(_)));
+                return found
+                    .is_some_and(|it| matches!(it.state, State::Running | State::Ended(_)));
             }
             Err(error) => tracing::debug!(error = chain(&error), "container not seen"),
         }

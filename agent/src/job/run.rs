@@ -6,11 +6,8 @@ use super::{
     shell::{Inbox, Shell},
 };
 use crate::{
-    GradedDone, JobDone, JobKind, JobOrder, Verdict,
-    agent::Known,
-    names::Run,
-    parameters::previous_state,
-    shared::Shared,
+    GradedDone, JobDone, JobKind, JobOrder, Verdict, agent::Known, names::Run,
+    parameters::previous_state, shared::Shared,
 };
 use slotmux_protocol::CausedBy;
 use std::{sync::Arc, time::Duration};
@@ -164,9 +161,7 @@ impl Refusal {
                 previous,
                 CausedBy::Client,
             )),
-            Self::Plain => {
-                JobDone::Plain(super::answer::plain(Conclusion::Marked(Mark::Killed)))
-            }
+            Self::Plain => JobDone::Plain(super::answer::plain(Conclusion::Marked(Mark::Killed))),
         };
         tell(known, done);
     }

@@ -295,8 +295,7 @@ impl Shell {
             files: work.order.files.clone(),
             unwanted: self.unwanted.clone(),
         };
-        let (shared, folder, job) =
-            (self.shared.clone(), self.folder.clone(), self.job.clone());
+        let (shared, folder, job) = (self.shared.clone(), self.folder.clone(), self.job.clone());
         self.spawn(async move {
             let why: Box<dyn std::error::Error + Send + Sync> =
                 match shared.on_disk(move || folder.make(&recipe)).await {

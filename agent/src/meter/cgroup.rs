@@ -26,7 +26,11 @@ impl Cgroup {
 
     /// Where it says itself. Only if it is the container's: its number may be another's by now.
     pub(crate) fn of_process(pid: u32, id: &str) -> Option<Self> {
-        Self::of_lines(Path::new(ROOT), &fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?, id)
+        Self::of_lines(
+            Path::new(ROOT),
+            &fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?,
+            id,
+        )
     }
 
     fn of_lines(root: &Path, lines: &str, id: &str) -> Option<Self> {

@@ -61,7 +61,15 @@ fn tree() -> PathBuf {
     fs::write(&source, SOURCE).unwrap();
     let rustc = env::var("RUSTC").unwrap_or("rustc".to_owned());
     let status = Command::new(rustc)
-        .args(["--edition", "2024", "-O", "-C", "target-feature=+crt-static", "-C", "strip=symbols"])
+        .args([
+            "--edition",
+            "2024",
+            "-O",
+            "-C",
+            "target-feature=+crt-static",
+            "-C",
+            "strip=symbols",
+        ])
         .arg("-o")
         .arg(work.path().join("root/grader"))
         .arg(&source)

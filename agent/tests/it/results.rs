@@ -46,7 +46,7 @@ async fn the_container_is_told_everything_and_the_last_result_counts() {
     // A message that is none, one of an unknown type, and three results.
     lab.task(
         "twice",
-        "raw 00000001c1\nraw 0000000781a474797065a178\nraw 00000001c0\n\
+        "raw 00000001c1\nraw 0000000881a474797065a178\nraw 00000001c0\n\
          result failed a\nresult success b\nresult failed c",
     );
     let done = grade(&agent, "2", graded("twice", &[])).await;
@@ -157,8 +157,8 @@ async fn ports_are_shared_out_and_come_back() {
     let Some(lab) = Lab::open("ports") else { return };
     let agent = lab.agent().await;
     // ssh_debug with user and key.
-    let ssh = "raw 0000003083a474797065a97373685f6465627567a87373685f75736572a6776f726b6572\
-               a77373685f6b6579a3736563\nsleep 100\n";
+    let ssh = "raw 0000002c83a474797065a97373685f6465627567a87373685f\
+               75736572a6776f726b6572a77373685f6b6579a3736563\nsleep 100\n";
     lab.task("ssh", &format!("{ssh}{ssh}sleep 60000"));
     let wanted = Graded { debug: Debug::Ssh, ..graded("ssh", &[("time", 1.into())]) };
     let mut ports = Vec::new();

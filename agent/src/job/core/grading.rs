@@ -1,8 +1,8 @@
 //! From the first step to the result.
 
 use super::{
-    Attach, Clock, Conclusion, Effect, Failure, Holding, Job, NotMade, Saying, Stream,
-    StreamEnd, Student, Who,
+    Attach, Clock, Conclusion, Effect, Failure, Holding, Job, NotMade, Saying, Stream, StreamEnd,
+    Student, Who,
     student::{Denied, FAILED},
     vessel::{Next, Vessel},
 };
