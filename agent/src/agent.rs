@@ -6,6 +6,7 @@
 mod adopt;
 mod book;
 mod follow;
+mod sweep;
 
 pub(crate) use follow::Known;
 pub use follow::{JobFollower, JobNews, SshDebug};
@@ -32,7 +33,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::{sync::watch, task::AbortHandle, time::timeout};
+use tokio::{runtime::Handle, sync::watch, task::AbortHandle, time::timeout};
 
 /// For everything to be gone.
 const SHUTDOWN_MAX: Duration = Duration::from_mins(1);
@@ -47,6 +48,8 @@ pub struct AgentHandle {
     shared: Arc<Shared>,
     book: Arc<Book>,
     adopted: Arc<Mutex<Vec<JobFollower>>>,
+    /// Doors need not be on it.
+    runtime: Handle,
     _background: Arc<Background>,
 }
 
@@ -110,20 +113,27 @@ impl Agent {
         if !settings.dir.is_absolute() || !is_plain {
             return Err(StartError::DirName);
         }
-        let shared = Arc::new(open(settings)?);
-        let book = Book::new(shared.settings.concurrency);
-        let (left, adopted) = adopt::enter(&shared, &book).map_err(StartError::Dir)?;
+        let opened = tokio::task::spawn_blocking(move || {
+            let shared = Arc::new(open(settings)?);
+            let book = Book::new(shared.settings.concurrency);
+            let entered = adopt::enter(&shared, &book).map_err(StartError::Dir)?;
+            Ok((shared, book, entered))
+        });
+        let opened = opened.await.map_err(|error| StartError::Dir(io::Error::other(error)))?;
+        let (shared, book, (left, adopted)) = opened?;
         let feed = shared.engine.events(hub::selector(&shared.settings.owner));
         let (hub, discovery) = (Arc::downgrade(&shared.hub), Arc::downgrade(&shared.discovery));
         let background = [
             tokio::spawn(hub::listen(hub, shared.engine.clone(), feed)).abort_handle(),
             tokio::spawn(discovery::follow(discovery)).abort_handle(),
             tokio::spawn(adopt::run(shared.clone(), left)).abort_handle(),
+            tokio::spawn(sweep::run(Arc::downgrade(&shared))).abort_handle(),
         ];
         Ok(AgentHandle {
             shared,
             book,
             adopted: Arc::new(Mutex::new(adopted)),
+            runtime: Handle::current(),
             _background: Arc::new(Background(background.into())),
         })
     }
@@ -146,8 +156,9 @@ fn open(settings: Settings) -> Result<Shared, StartError> {
         discovery: Arc::new(Discovery::new(engine.clone(), &settings)),
         disk: Shared::disk_workers(),
         open_files: open_files(own, settings.concurrency),
+        runs: Mutex::default(),
         is_settled: watch::channel(false).0,
-        lock,
+        _lock: lock,
         engine,
         settings,
     })
@@ -163,7 +174,7 @@ impl AgentHandle {
         let mut seat = Book::enter(&self.book, &order)?;
         let follower = JobFollower::new(order.id.clone(), seat.known().subscribe());
         let shared = self.shared.clone();
-        tokio::spawn(async move {
+        self.runtime.spawn(async move {
             seat.answered_by(Refusal::of(&order.kind));
             let mut kill = seat.kill();
             if seat.slot(&mut kill).await {

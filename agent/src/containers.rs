@@ -217,7 +217,7 @@ fn bind(from: &std::path::Path, to: &str, options: &str) -> String {
     format!("{}:{to}:{options}", from.display())
 }
 
-/// The containers of a job, and only they, may read its files where SELinux watches.
+/// The containers of a job, and only they, may read its files where `SELinux` watches.
 fn security(folder: &Folder) -> Vec<String> {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let mut hasher = DefaultHasher::new();

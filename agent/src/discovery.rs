@@ -61,13 +61,12 @@ impl Discovery {
             return Ok(());
         }
         let known = self.facts.borrow().clone();
-        let facts = match known {
-            Some(facts) => facts,
-            None => {
-                let facts = Arc::new(self.ask().await?);
-                self.facts.send_replace(Some(facts.clone()));
-                facts
-            }
+        let facts = if let Some(facts) = known {
+            facts
+        } else {
+            let facts = Arc::new(self.ask().await?);
+            self.facts.send_replace(Some(facts.clone()));
+            facts
         };
         let listed = self.engine.images_with_label(images::NAME).await?;
         let found = images::environments(&listed, &facts.runtimes);
@@ -87,9 +86,10 @@ impl Discovery {
     async fn ask(&self) -> Result<Facts, EngineError> {
         let info = self.engine.info().await?;
         let names: Vec<String> = info.runtimes.unwrap_or_default().into_keys().collect();
-        let runtimes = match self.named.is_empty() {
-            true => images::runtimes(&names, info.default_runtime.as_deref(), self.ssh),
-            false => self.named.clone(),
+        let runtimes = if self.named.is_empty() {
+            images::runtimes(&names, info.default_runtime.as_deref(), self.ssh)
+        } else {
+            self.named.clone()
         };
         let cgroup = match info.cgroup_version {
             Some(SystemInfoCgroupVersionEnum::_2) => CgroupVersion::V2,

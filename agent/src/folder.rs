@@ -172,12 +172,12 @@ impl Folder {
 }
 
 fn make_dir(path: &Path, mode: Mode) -> Result<(), FolderError> {
-    let made = match mkdir(path, mode) {
+    let done = match mkdir(path, mode) {
         Err(rustix::io::Errno::EXIST) => Ok(()),
         // Whatever this process masks.
         other => other.and_then(|()| chmod(path, mode)),
     };
-    made.map_err(|error| FolderError::Make { path: path.to_owned(), source: error.into() })
+    done.map_err(|error| FolderError::Make { path: path.to_owned(), source: error.into() })
 }
 
 /// Whoever keeps the machine may have made the course a link; whoever writes a task may not.

@@ -134,10 +134,8 @@ pub(crate) async fn listen(hub: Weak<Hub>, engine: Engine, mut feed: NewsFeed) {
         match news {
             Ok(News::Event(event)) => hub.tell(&event),
             Ok(News::LookAgain) | Err(_) => {
-                again = match hub.look(&engine).await {
-                    true => None,
-                    false => Some(again.map_or(LOOK_AGAIN_MIN, |it| (it * 2).min(LOOK_AGAIN_MAX))),
-                };
+                let later = again.map_or(LOOK_AGAIN_MIN, |it| (it * 2).min(LOOK_AGAIN_MAX));
+                again = (!hub.look(&engine).await).then_some(later);
             }
         }
     }

@@ -75,10 +75,8 @@ fn map_of(value: Value, signs: &str) -> Result<Value, BadResult> {
         let allowed = |it: char| it.is_ascii_alphanumeric() || signs.contains(it);
         key.as_str().is_some_and(|key| !key.is_empty() && key.chars().all(allowed))
     };
-    match fields.iter().all(|(key, value)| is_id(key) && !value.is_map()) {
-        true => Ok(value),
-        false => Err(BadResult::Format),
-    }
+    let fits = fields.iter().all(|(key, value)| is_id(key) && !value.is_map());
+    if fits { Ok(value) } else { Err(BadResult::Format) }
 }
 
 /// To the nearest, and of two that are as near to the even one.
@@ -110,16 +108,20 @@ mod tests {
             ("stderr", "err".into()),
         ]))
         .unwrap();
-        assert_eq!((done.verdict, done.grade, &*done.text), (Verdict::Success, 71.13, "fine"));
+        assert_eq!((done.verdict, &*done.text), (Verdict::Success, "fine"));
+        assert_eq!(done.grade.to_string(), "71.13");
         assert_eq!(done.archive.as_deref(), Some(&b"hello"[..]));
         assert_eq!(done.problems, map(&[("q-1._A", list)]));
         assert_eq!((&*done.state, done.stdout.as_deref()), ("s2", Some("out")));
 
         let done = read(map(&[])).unwrap();
-        assert_eq!((done.verdict, done.grade, &*done.state), (Verdict::Error, 0.0, ""));
+        assert_eq!((done.verdict, &*done.state), (Verdict::Error, ""));
+        let grade = |verdict: &str| read(map(&[("result", verdict.into())])).unwrap().grade;
+        assert_eq!(
+            ["success", "failed", "error"].map(|it| grade(it).to_string()),
+            ["100", "0", "0"]
+        );
         assert_eq!((done.problems, done.stdout), (map(&[]), None));
-        assert_eq!(read(map(&[("result", "success".into())])).unwrap().grade, 100.0);
-        assert_eq!(read(map(&[("result", "failed".into())])).unwrap().grade, 0.0);
     }
 
     #[test]

@@ -1,11 +1,16 @@
 //! What all jobs of an agent have in common.
 
 use crate::{
-    Environments, Settings, discovery::Discovery, hub::Hub, images::Facts, ports::Ports,
-    store::Store,
+    Environments, Settings, discovery::Discovery, hub::Hub, images::Facts, names::Run,
+    ports::Ports, store::Store,
 };
 use slotmux_docker::Engine;
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 use tokio::{
     sync::{Semaphore, watch},
     time::timeout,
@@ -28,10 +33,12 @@ pub(crate) struct Shared {
     pub(crate) disk: Semaphore,
     /// Of a container: its share of the agent's open files.
     pub(crate) open_files: i64,
+    /// Whose containers are nobody's orphans.
+    pub(crate) runs: Mutex<HashSet<Run>>,
     /// Whether jobs may begin.
     pub(crate) is_settled: watch::Sender<bool>,
     /// Held as long as the agent lives.
-    pub(crate) lock: std::fs::File,
+    pub(crate) _lock: std::fs::File,
 }
 
 impl Shared {
@@ -50,6 +57,10 @@ impl Shared {
 
     pub(crate) fn environments(&self) -> Environments {
         self.discovery.environments().borrow().clone()
+    }
+
+    pub(crate) fn runs(&self) -> MutexGuard<'_, HashSet<Run>> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn jobs_dir(&self) -> PathBuf {

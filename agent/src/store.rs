@@ -106,12 +106,11 @@ impl Store {
         let mut all = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
             let path = entry?.path();
-            match read(&path) {
-                Some(found) => all.push(found),
-                None => {
-                    tracing::warn!(path = %path.display(), "no record of a job, and removed");
-                    fs::remove_file(&path)?;
-                }
+            if let Some(found) = read(&path) {
+                all.push(found);
+            } else {
+                tracing::warn!(path = %path.display(), "no record of a job, and removed");
+                fs::remove_file(&path)?;
             }
         }
         Ok(all)

@@ -3,7 +3,7 @@
 //! Invariant: no job begins before this is done, so that nothing of a new job is taken for a
 //! leftover.
 
-use super::{Book, JobFollower, Known, Refusal, Seat};
+use super::{Book, JobFollower, Known, Refusal, Seat, sweep};
 use crate::{
     Debug, Environment, Graded, JobId,
     containers::{CgroupVersion, House},
@@ -57,6 +57,7 @@ pub(super) fn enter(
         let mut seat = Book::enter_adopted(book, id.clone());
         seat.answered_by(refusal(&record));
         followers.push(JobFollower::new(id, seat.known().subscribe()));
+        shared.runs().insert(run.clone());
         left.push(Left { run, record, seat });
     }
     Ok((left, followers))
@@ -80,14 +81,7 @@ pub(super) async fn run(shared: Arc<Shared>, left: Vec<Left>) {
         let containers: Vec<Listed> = listed.iter().filter(of_run).cloned().collect();
         jobs.push((it, containers));
     }
-    let orphans: Vec<&Listed> = listed
-        .iter()
-        .filter(|it| it.labels.get(names::RUN).is_none_or(|run| !kept.contains(run)))
-        .collect();
-    for orphan in orphans {
-        tracing::info!(container = orphan.id, "an orphan is removed");
-        remove_container(&shared, orphan.id.clone()).await;
-    }
+    sweep::remove_orphans(&shared, &listed).await;
     remove_folders(&shared, &kept).await;
     for (left, containers) in jobs {
         tokio::spawn(take_up(shared.clone(), facts.clone(), left, containers));
@@ -98,22 +92,12 @@ pub(super) async fn run(shared: Arc<Shared>, left: Vec<Left>) {
 async fn list(shared: &Shared) -> Vec<Listed> {
     let mut apart = ASK_AGAIN_MIN;
     loop {
-        match shared.engine.list(names::OWNER).await {
-            Ok(mut listed) => {
-                let owner = &shared.settings.owner;
-                listed.retain(|it| it.labels.get(names::OWNER) == Some(owner));
-                return listed;
-            }
+        match sweep::list(shared).await {
+            Ok(listed) => return listed,
             Err(error) => tracing::debug!(error = chain(&error), "containers not listed"),
         }
         sleep(apart).await;
         apart = (apart * 2).min(ASK_AGAIN_MAX);
-    }
-}
-
-async fn remove_container(shared: &Shared, id: String) {
-    if let Err(error) = shared.engine.remove(&id).await {
-        tracing::warn!(container = id, error = chain(&error), "an orphan is not removed");
     }
 }
 
@@ -144,12 +128,11 @@ async fn take_up(shared: Arc<Shared>, facts: Arc<Facts>, left: Left, containers:
     let mut sockets_lost = Vec::new();
     let mut main = None;
     for container in containers {
-        match role(&container).as_str() {
-            "main" => main = Some(container.id),
-            _ => {
-                sockets_lost.extend(container.labels.get(names::SOCKET).cloned());
-                remove_container(&shared, container.id).await;
-            }
+        if role(&container) == "main" {
+            main = Some(container.id);
+        } else {
+            sockets_lost.extend(container.labels.get(names::SOCKET).cloned());
+            sweep::remove(&shared, container.id).await;
         }
     }
     let begun = match &main {
@@ -208,14 +191,12 @@ async fn give_up(
     text: &str,
 ) {
     if let Some(id) = main {
-        remove_container(shared, id).await;
+        sweep::remove(shared, id).await;
     }
     let failure = Failure { text: text.to_owned(), caused_by: CausedBy::Infra };
     refusal_of(kind).failed(known, failure);
     remove_folder(shared, &Folder::at(shared.jobs_dir().join(run.as_str()))).await;
-    if let Err(error) = shared.store.remove(run) {
-        tracing::warn!(%error, "record of a job not removed");
-    }
+    run::forget(shared, run).await;
 }
 
 fn refusal(record: &Record) -> Refusal {

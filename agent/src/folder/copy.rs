@@ -129,8 +129,8 @@ impl Copy {
             Err(error) => return Err(write(name)(error)),
         }
         let made = openat(to, name, flags, Mode::empty()).map_err(write(name))?;
-        let mode = fstat(&source).map_err(read(name))?.st_mode;
-        fchmod(&made, Mode::from_raw_mode(mode & 0o777)).map_err(write(name))?;
+        let found = fstat(&source).map_err(read(name))?;
+        fchmod(&made, Mode::from_raw_mode(found.st_mode & 0o777)).map_err(write(name))?;
         self.entries(&source, &made, depth)
     }
 

@@ -1,7 +1,7 @@
 //! Calls to the engine that end in something that is known.
 //!
 //! Invariant: where a call has no answer, it is looked up what became of it. Whoever waits for an
-//! engine that is away asks less and less often.
+//! engine that is away asks less and less often, up to a bound.
 
 use super::core::{End, NotMade};
 use bollard::models::ContainerCreateBody;
@@ -10,7 +10,8 @@ use std::{error::Error, time::Duration};
 use tokio::time::{Instant, sleep};
 
 const APART_MIN: Duration = Duration::from_millis(50);
-const APART_MAX: Duration = Duration::from_secs(5);
+/// A look at a socket that is not there costs little, and jobs wait for it.
+const APART_MAX: Duration = Duration::from_millis(500);
 
 /// A container is not made any more when its engine was away this long.
 const AWAY_MAX: Duration = Duration::from_mins(1);
@@ -83,8 +84,9 @@ pub(super) async fn start(engine: &Engine, id: &str) -> Result<(), String> {
     }
 }
 
-/// `None`: it runs. Waits for an engine that is away, as long as it takes.
-pub(super) async fn look(engine: &Engine, id: &str) -> Option<End> {
+/// `None`: it runs. Waits for an engine that is away, as long as it takes, and says so once.
+pub(super) async fn look(engine: &Engine, id: &str, is_away: impl AsyncFnOnce()) -> Option<End> {
+    let mut is_away = Some(is_away);
     let mut patience = Patience::new(Duration::from_hours(24 * 365));
     loop {
         match engine.find(id).await {
@@ -98,7 +100,12 @@ pub(super) async fn look(engine: &Engine, id: &str) -> Option<End> {
                 // Somebody removes it at this moment.
                 State::Leaving => {}
             },
-            Err(error) => tracing::debug!(error = chain(&error), "container not seen"),
+            Err(error) => {
+                tracing::debug!(error = chain(&error), "container not seen");
+                if let Some(is_away) = is_away.take() {
+                    is_away().await;
+                }
+            }
         }
         if !patience.wait().await {
             return Some(End::Vanished);

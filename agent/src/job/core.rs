@@ -52,6 +52,8 @@ pub(crate) enum Event {
     /// It was looked at.
     Ended(Who, End),
     Runs(Who),
+    /// The engine did not answer when it was asked.
+    Away(Who),
     Removed(Who),
     FolderRemoved,
     /// What was left in a container that could not be heard.
@@ -190,6 +192,7 @@ enum Stream {
     Ended,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and only ever set")]
 #[derive(Debug)]
 pub(crate) struct Job {
     plan: Plan,
@@ -283,6 +286,8 @@ impl Job {
             Event::MayHaveEnded(who) => self.look(who, &mut out),
             Event::Ended(who, end) => self.ended(who, end, &mut out),
             Event::Runs(who) => self.runs(who, &mut out),
+            // What the container says meanwhile is not heard.
+            Event::Away(who) => self.was_cut |= who == Who::Main && self.stream == Stream::Ended,
             Event::Removed(who) => self.removed(who),
             Event::Recovered(result) => self.recovered(result, &mut out),
             Event::TimeUp(clock) => self.time_up(clock, &mut out),

@@ -35,6 +35,7 @@ pub(crate) async fn run(
         Err(failure) => return refused.failed(&known, failure),
     };
     let run = Run::new();
+    shared.runs().insert(run.clone());
     tracing::debug!(job = %id, run = run.as_str(), "job begins");
     let name = id.to_string();
     let (shell, inbox) =
@@ -117,7 +118,9 @@ async fn drive(
     }
 }
 
-async fn forget(shared: &Shared, run: &Run) {
+/// Nothing is left of it.
+pub(crate) async fn forget(shared: &Shared, run: &Run) {
+    shared.runs().remove(run);
     let (store, run) = (shared.store.clone(), run.clone());
     let removed = tokio::task::spawn_blocking(move || store.remove(&run)).await;
     match removed {
@@ -131,7 +134,7 @@ async fn forget(shared: &Shared, run: &Run) {
 pub(crate) async fn killed(kill: &mut KillAsked) {
     if kill.wait_for(|asked| *asked).await.is_err() {
         // Nobody is left who could.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -219,9 +219,11 @@ impl Shell {
                 Event::TimeUp(clock)
             }),
             Effect::Look(who) => {
-                let id = self.id(who);
+                let (id, news) = (self.id(who), self.news.clone());
                 self.spawn(async move {
-                    match calls::look(&engine, &id).await {
+                    // Without a reader the job is over.
+                    let is_away = async || drop(news.send(Event::Away(who)).await);
+                    match calls::look(&engine, &id, is_away).await {
                         Some(end) => Event::Ended(who, end),
                         None => Event::Runs(who),
                     }

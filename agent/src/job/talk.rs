@@ -29,8 +29,9 @@ type Output = BoxStream<'static, Result<Piece, EngineError>>;
 type Input = Pin<Box<dyn AsyncWrite + Send>>;
 
 /// To an engine that is away.
-const ATTEMPTS: u32 = 8;
-const APART: Duration = Duration::from_millis(100);
+const ATTEMPTS: u32 = 60;
+const APART_MIN: Duration = Duration::from_millis(50);
+const APART_MAX: Duration = Duration::from_millis(500);
 
 /// Half of a first message cannot be made whole.
 const CUT_SHORT: &str = "The agent lost the container before it had told it what to do.";
@@ -197,7 +198,7 @@ async fn connect(
     hear: Hear,
     attach: Attach,
 ) -> Result<Attached, String> {
-    let mut apart = APART;
+    let mut apart = APART_MIN;
     let mut attempt = 1;
     loop {
         let error = match ended(engine, id, attach).await {
@@ -214,7 +215,7 @@ async fn connect(
         }
         attempt += 1;
         sleep(apart).await;
-        apart *= 2;
+        apart = (apart * 2).min(APART_MAX);
     }
 }
 

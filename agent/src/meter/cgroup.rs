@@ -42,13 +42,8 @@ impl Cgroup {
                 (is_it && path.contains(id)).then(|| path.trim_start_matches('/'))
             })
         };
-        match (path_of("cpuacct"), path_of("memory")) {
-            (Some(cpu), memory) => Self::at(root, cpu, memory.unwrap_or(cpu)),
-            (None, _) => {
-                let path = path_of("")?;
-                Self::at(root, path, path)
-            }
-        }
+        let cpu = path_of("cpuacct").or_else(|| path_of(""))?;
+        Self::at(root, cpu, path_of("memory").unwrap_or(cpu))
     }
 
     fn at(root: &Path, cpu: &str, memory: &str) -> Option<Self> {

@@ -78,7 +78,7 @@ fn what_is_no_message_is_an_error_and_an_unknown_type_is_none() {
         &encoded(vec![("type", "ssh_debug".into()), ("ssh_user", "a".into())]),
         &asked(vec![("socket_id", Value::Nil)]),
         // A list in a list in a list …
-        &[0x91; 100_000],
+        &vec![0x91; 100_000],
         // Four billion entries.
         b"\xdf\xff\xff\xff\xff",
     ] {

@@ -80,6 +80,7 @@ fn fill(megabytes: u64) {
 }
 
 fn deep(at: &str, levels: u64) {
+    fs::create_dir_all(at).unwrap();
     env::set_current_dir(at).unwrap();
     for _ in 0..levels {
         fs::create_dir("d").unwrap();

@@ -110,11 +110,10 @@ impl Job {
             Clock::Launch if !self.main.is_running() && self.end.is_none() => {
                 self.crash("Cannot start container", CausedBy::Infra, out);
             }
-            Clock::Launch => {}
             Clock::Hard(who) => self.marked(who, Mark::Timeout, out),
             Clock::Leave => self.conclude(out),
             Clock::Drain if self.end.is_some() => self.conclude(out),
-            Clock::Drain => {}
+            Clock::Launch | Clock::Drain => {}
             Clock::Look => self.look(Who::Main, out),
             Clock::Reattach => self.reattach(out),
             Clock::Patience => self.answer(out),

@@ -88,9 +88,8 @@ impl Vessel {
             }
             Stage::Made | Stage::Ended => self.remove(false),
             Stage::Running => self.remove(true),
-            // The engine is at it: it is removed when that is done.
-            Stage::Creating | Stage::Starting(_) => false,
-            Stage::Removing { .. } | Stage::Gone => false,
+            // While the engine is at it, it is removed when that is done.
+            Stage::Creating | Stage::Starting(_) | Stage::Removing { .. } | Stage::Gone => false,
         }
     }
 
@@ -114,15 +113,12 @@ impl Vessel {
 
     pub(crate) fn started(&mut self) -> Next {
         let Stage::Starting(ended) = self.stage else { return Next::Nothing };
-        match ended {
-            Some(end) => {
-                self.stage = Stage::Ended;
-                self.wanted(Next::Ended(end))
-            }
-            None => {
-                self.stage = Stage::Running;
-                self.wanted(Next::GoOn)
-            }
+        if let Some(end) = ended {
+            self.stage = Stage::Ended;
+            self.wanted(Next::Ended(end))
+        } else {
+            self.stage = Stage::Running;
+            self.wanted(Next::GoOn)
         }
     }
 

@@ -83,7 +83,7 @@ impl World {
     pub(super) fn step(&mut self, what: u8, which: u8) {
         if what < 150 && !self.pending.is_empty() {
             let effect = self.pending.remove(usize::from(which) % self.pending.len());
-            return self.answer(effect, what % 4 != 0);
+            return self.answer(effect, !what.is_multiple_of(4));
         }
         let who = match which % 3 {
             0 | 1 => Who::Main,
@@ -108,11 +108,12 @@ impl World {
             11 => Event::TimeUp(Clock::Patience),
             12 => Event::TimeUp(Clock::Launch),
             // Too late, twice, or about nothing.
-            _ => match which % 6 {
+            _ => match which % 7 {
                 0 => Event::Attached,
                 1 => Event::Runs(who),
                 2 => Event::Recovered(None),
                 3 => Event::TimeUp(Clock::Drain),
+                5 => Event::Away(who),
                 4 => Event::NotAttached(String::new()),
                 _ => Event::TimeUp(Clock::Reattach),
             },
@@ -130,9 +131,10 @@ impl World {
             Effect::MakeFolder => {
                 self.folders += 1;
                 let (text, caused_by) = (String::new(), CausedBy::Infra);
-                match well {
-                    true => Event::FolderMade,
-                    false => Event::FolderFailed(Failure { text, caused_by }),
+                if well {
+                    Event::FolderMade
+                } else {
+                    Event::FolderFailed(Failure { text, caused_by })
                 }
             }
             Effect::RemoveFolder => {
@@ -172,9 +174,10 @@ impl World {
         // One that failed may be there nevertheless.
         self.containers.insert(who);
         self.ever_made.insert(who);
-        match well {
-            true => Event::Made(who, format!("{who:?}")),
-            false => Event::NotMade(who, NotMade { why: String::new(), in_doubt: true }),
+        if well {
+            Event::Made(who, format!("{who:?}"))
+        } else {
+            Event::NotMade(who, NotMade { why: String::new(), in_doubt: true })
         }
     }
 
@@ -184,9 +187,7 @@ impl World {
             if self.overs > 0 {
                 return;
             }
-            if self.pending.is_empty() {
-                panic!("nobody waits for anything: {:?}", self.job);
-            }
+            assert!(!self.pending.is_empty(), "nobody waits for anything: {:?}", self.job);
             let effect = self.pending.remove(0);
             self.answer(effect, true);
         }
