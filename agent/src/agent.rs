@@ -20,6 +20,7 @@ use crate::{
     ports::Ports,
     shared::{Shared, jobs_dir},
     store::Store,
+    warm::{self, Warm},
 };
 use book::{Book, Seat};
 use rustix::{
@@ -127,6 +128,7 @@ impl Agent {
             tokio::spawn(hub::listen(hub, shared.engine.clone(), feed)).abort_handle(),
             tokio::spawn(discovery::follow(discovery)).abort_handle(),
             tokio::spawn(adopt::run(shared.clone(), left)).abort_handle(),
+            tokio::spawn(warm::keep(shared.clone())).abort_handle(),
             tokio::spawn(sweep::run(Arc::downgrade(&shared))).abort_handle(),
         ];
         Ok(AgentHandle {
@@ -151,6 +153,7 @@ fn open(settings: Settings) -> Result<Shared, StartError> {
     let own = getrlimit(Resource::Nofile).current;
     Ok(Shared {
         hub: Arc::new(Hub::default()),
+        warm: Warm::new(settings.warm),
         ports: Ports::new(settings.ports.clone()),
         store,
         discovery: Arc::new(Discovery::new(engine.clone(), &settings)),
@@ -214,7 +217,12 @@ impl AgentHandle {
     /// a minute.
     pub async fn shutdown(&self) {
         self.book.close();
-        if timeout(SHUTDOWN_MAX, self.book.empty()).await.is_err() {
+        self.shared.warm.close();
+        let empty = async {
+            self.book.empty().await;
+            warm::clear(&self.shared).await;
+        };
+        if timeout(SHUTDOWN_MAX, empty).await.is_err() {
             tracing::warn!("jobs are left behind, for the next agent to clear away");
         }
     }

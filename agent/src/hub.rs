@@ -10,7 +10,10 @@ use crate::{
 use slotmux_docker::{Engine, News, NewsFeed, Selector};
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::{sync::mpsc::UnboundedSender, time::timeout};
@@ -31,11 +34,13 @@ pub(crate) enum Memory {
 #[derive(Debug, Default)]
 pub(crate) struct Hub {
     enrolled: Mutex<HashMap<String, Enrolled>>,
+    next: AtomicU64,
 }
 
 /// Each of its events is told once, so what waits unread is bounded.
 #[derive(Debug)]
 struct Enrolled {
+    number: u64,
     who: Who,
     /// Or it does not matter.
     out_of_memory_told: bool,
@@ -47,11 +52,12 @@ struct Enrolled {
 #[derive(Debug)]
 pub(crate) struct Enrolment {
     id: String,
+    number: u64,
     hub: Arc<Hub>,
 }
 
 impl Hub {
-    /// Before it is started. `memory`: whether it has to be ended when it is out of memory.
+    /// Before it is started; or again, for somebody else. `memory`: whether it has to be ended when it is out of memory.
     pub(crate) fn enrol(
         self: &Arc<Self>,
         id: String,
@@ -60,9 +66,10 @@ impl Hub {
         job: UnboundedSender<Event>,
     ) -> Enrolment {
         let out_of_memory_told = memory == Memory::KernelEnds;
-        let enrolled = Enrolled { who, out_of_memory_told, died_told: false, job };
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let enrolled = Enrolled { number, who, out_of_memory_told, died_told: false, job };
         self.lock().insert(id.clone(), enrolled);
-        Enrolment { id, hub: self.clone() }
+        Enrolment { id, number, hub: self.clone() }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Enrolled>> {
@@ -117,7 +124,10 @@ impl Hub {
 
 impl Drop for Enrolment {
     fn drop(&mut self) {
-        self.hub.lock().remove(&self.id);
+        let mut enrolled = self.hub.lock();
+        if enrolled.get(&self.id).is_some_and(|it| it.number == self.number) {
+            enrolled.remove(&self.id);
+        }
     }
 }
 

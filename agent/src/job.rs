@@ -1,7 +1,7 @@
 //! One job: a state machine, and what it has done round it.
 
 mod answer;
-mod calls;
+pub(crate) mod calls;
 pub(crate) mod core;
 pub(crate) mod prepare;
 mod recover;

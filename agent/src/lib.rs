@@ -25,6 +25,7 @@ mod settings;
 mod shared;
 mod store;
 mod verdict;
+mod warm;
 mod wire;
 
 pub use agent::{

@@ -32,7 +32,7 @@ impl CpuSeen {
         (ns > 0).then(|| Duration::from_nanos(ns))
     }
 
-    fn set(&self, seen: Duration) {
+    pub(crate) fn set(&self, seen: Duration) {
         let ns = u64::try_from(seen.as_nanos()).unwrap_or(u64::MAX);
         self.0.fetch_max(ns, Ordering::Relaxed);
     }
@@ -44,12 +44,17 @@ pub(crate) struct Meter {
     pub(crate) who: Who,
     /// Of processor time; what was used before does not count.
     pub(crate) limit: Duration,
-    pub(crate) used_before: Duration,
+    pub(crate) used_before: CpuSeen,
     /// Whether the agent has to end it when it is out of memory.
     pub(crate) ends_on_memory: bool,
     pub(crate) cpus: u32,
     pub(crate) seen: CpuSeen,
     pub(crate) news: mpsc::Sender<Event>,
+}
+
+/// What a container has used up to now, where that can be seen without asking.
+pub(crate) fn cpu_now(container_id: &str) -> Option<Duration> {
+    Cgroup::of_id(container_id)?.cpu()
 }
 
 impl Meter {
@@ -89,7 +94,7 @@ impl Meter {
 
     /// It cannot use up what is left before that, on all processors together.
     fn apart(&self, cpu: Duration) -> Duration {
-        let left = (self.limit + self.used_before).saturating_sub(cpu);
+        let left = (self.limit + self.before()).saturating_sub(cpu);
         (left / self.cpus.max(1)).clamp(APART_MIN, APART_MAX)
     }
 
@@ -114,9 +119,13 @@ impl Meter {
     }
 
     fn is_over(&self, cpu: Duration) -> bool {
-        let used = cpu.saturating_sub(self.used_before);
+        let used = cpu.saturating_sub(self.before());
         self.seen.set(used);
         used > self.limit
+    }
+
+    fn before(&self) -> Duration {
+        self.used_before.get().unwrap_or_default()
     }
 
     async fn tell(&self, event: Event) {

@@ -13,7 +13,7 @@ pub(crate) const OWNER: &str = "slotmux.agent";
 pub(crate) const RUN: &str = "slotmux.agent.run";
 /// `main`, `student` or `warm`.
 pub(crate) const ROLE: &str = "slotmux.agent.role";
-/// Nothing of ours runs longer: seconds since 1970.
+/// By when it should be gone, for people who look: seconds since 1970.
 pub(crate) const DEADLINE: &str = "slotmux.agent.deadline";
 
 /// Of a student container: where its parent listens.

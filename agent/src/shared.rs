@@ -2,7 +2,7 @@
 
 use crate::{
     Environments, Settings, discovery::Discovery, hub::Hub, images::Facts, names::Run,
-    ports::Ports, store::Store,
+    ports::Ports, store::Store, warm::Warm,
 };
 use slotmux_docker::Engine;
 use std::{
@@ -29,6 +29,7 @@ pub(crate) struct Shared {
     pub(crate) hub: Arc<Hub>,
     pub(crate) ports: Ports,
     pub(crate) store: Store,
+    pub(crate) warm: Warm,
     pub(crate) discovery: Arc<Discovery>,
     pub(crate) disk: Semaphore,
     /// Of a container: its share of the agent's open files.
@@ -46,6 +47,13 @@ impl Shared {
     pub(crate) async fn facts(&self) -> Option<Arc<Facts>> {
         let mut settled = self.is_settled.subscribe();
         timeout(FACTS_MAX, settled.wait_for(|it| *it)).await.ok()?.ok()?;
+        self.facts_known().await
+    }
+
+    /// However long it takes.
+    pub(crate) async fn facts_ever(&self) -> Option<Arc<Facts>> {
+        // Its sender is here.
+        self.is_settled.subscribe().wait_for(|it| *it).await.ok()?;
         self.facts_known().await
     }
 

@@ -64,6 +64,13 @@ impl Record {
         }
     }
 
+    /// Processor time that its container had used before the job began.
+    pub(crate) fn used_before(&mut self, used: Duration) {
+        if let RecordKind::Graded(graded) = &mut self.kind {
+            graded.used_before_ns = u64::try_from(used.as_nanos()).unwrap_or(u64::MAX);
+        }
+    }
+
     /// Since it was written, about when the container was started.
     pub(crate) fn age(&self, now: SystemTime) -> Duration {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();

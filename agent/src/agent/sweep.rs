@@ -5,10 +5,7 @@
 
 use crate::{job::chain, names, names::Run, shared::Shared};
 use slotmux_docker::{EngineError, Listed};
-use std::{
-    sync::Weak,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Weak, time::Duration};
 use tokio::time::sleep;
 
 const SWEEP_EVERY: Duration = Duration::from_secs(20);
@@ -37,20 +34,12 @@ pub(super) async fn list(shared: &Shared) -> Result<Vec<Listed>, EngineError> {
 }
 
 pub(super) async fn remove_orphans(shared: &Shared, listed: &[Listed]) {
-    let now = names::unix_s(SystemTime::now());
     for container in listed {
         let run = container.labels.get(names::RUN).and_then(|it| Run::read(it));
-        let is_known = run.is_some_and(|run| shared.runs().contains(&run));
-        let deadline = container.labels.get(names::DEADLINE).and_then(|it| it.parse::<u64>().ok());
-        let is_late = deadline.is_some_and(|it| it < now);
-        if is_known && !is_late {
+        if run.is_some_and(|run| shared.runs().contains(&run)) {
             continue;
         }
-        tracing::info!(
-            container = container.id,
-            is_late,
-            "a container that is nobody's is removed"
-        );
+        tracing::info!(container = container.id, "a container that is nobody's is removed");
         remove(shared, container.id.clone()).await;
     }
 }

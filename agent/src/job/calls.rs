@@ -37,7 +37,7 @@ impl Patience {
     }
 }
 
-pub(super) async fn create(
+pub(crate) async fn create(
     engine: &Engine,
     name: &str,
     body: ContainerCreateBody,
@@ -63,7 +63,7 @@ pub(super) async fn create(
     }
 }
 
-pub(super) async fn start(engine: &Engine, id: &str) -> Result<(), String> {
+pub(crate) async fn start(engine: &Engine, id: &str) -> Result<(), String> {
     let mut patience = Patience::new(AWAY_MAX);
     loop {
         let error = match engine.start(id).await {
@@ -114,7 +114,7 @@ pub(super) async fn look(engine: &Engine, id: &str, is_away: impl AsyncFnOnce())
 }
 
 /// By name or id. Returns when it is gone.
-pub(super) async fn remove(engine: &Engine, id: &str) {
+pub(crate) async fn remove(engine: &Engine, id: &str) {
     let mut patience = Patience::new(Duration::from_hours(24 * 365));
     let mut is_told = false;
     loop {

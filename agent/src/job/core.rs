@@ -226,6 +226,15 @@ impl Job {
         (job, out)
     }
 
+    /// In a container that was made and started ahead, and waits to be told what to do.
+    pub(crate) fn begin_warm(plan: Plan) -> (Self, Vec<Effect>) {
+        let mut job = Self::new(plan);
+        job.main = Vessel::made_ahead();
+        let mut out = Vec::new();
+        job.make_folder(&mut out);
+        (job, out)
+    }
+
     /// Of an agent before this one; it was running when it was last seen.
     pub(crate) fn adopt(plan: Plan, hard_left: Duration) -> (Self, Vec<Effect>) {
         let mut job = Self::new(plan);

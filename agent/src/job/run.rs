@@ -2,12 +2,16 @@
 
 use super::{
     core::{Effect, Event, Failure, Job, Plan},
-    prepare::{Work, prepare},
+    prepare::{Kind, Work, prepare},
     shell::{Inbox, Shell},
 };
 use crate::{
-    GradedDone, JobDone, JobKind, JobOrder, Verdict, agent::Known, names::Run,
-    parameters::previous_state, shared::Shared,
+    GradedDone, JobDone, JobKind, JobOrder, Verdict,
+    agent::Known,
+    names::Run,
+    parameters::previous_state,
+    shared::Shared,
+    warm::{Ready, Wish},
 };
 use slotmux_protocol::CausedBy;
 use std::{sync::Arc, time::Duration};
@@ -34,15 +38,36 @@ pub(crate) async fn run(
         Ok(prepared) => prepared,
         Err(failure) => return refused.failed(&known, failure),
     };
-    let run = Run::new();
+    let ready = warm(&shared, &work);
+    let run = ready.as_ref().map_or_else(Run::new, |ready| ready.run.clone());
     shared.runs().insert(run.clone());
     tracing::debug!(job = %id, run = run.as_str(), "job begins");
     let name = id.to_string();
-    let (shell, inbox) =
+    let (mut shell, inbox) =
         Shell::new(shared.clone(), run.clone(), name, Arc::new(work), plan.hard, known);
-    let (job, effects) = Job::begin(plan);
+    let (job, effects) = if let Some(ready) = ready {
+        shell.warmed(ready);
+        Job::begin_warm(plan)
+    } else {
+        Job::begin(plan)
+    };
     drive(job, effects, shell, inbox, kill).await;
     forget(&shared, &run).await;
+}
+
+/// A container that was started ahead, if it is as the job would have it.
+fn warm(shared: &Shared, work: &Work) -> Option<Ready> {
+    let Kind::Graded(graded) = &work.kind else { return None };
+    if !graded.parameters.ports.is_empty() || graded.parameters.network {
+        return None;
+    }
+    let wish = Wish {
+        environment_type: graded.order.environment_type.clone(),
+        name: graded.order.environment.clone(),
+        environment: graded.environment.clone(),
+        memory_mb: graded.parameters.memory_mb,
+    };
+    shared.warm.take(wish)
 }
 
 /// One that an agent before this one has begun.

@@ -20,12 +20,13 @@ use crate::{
     containers::{CgroupVersion, PortPair, Ticket},
     folder::{self, Folder, Recipe},
     hub::{Enrolment, Memory},
-    meter::{CpuSeen, Meter},
+    meter::{self, CpuSeen, Meter},
     names::Run,
     parameters::SSH_PORT,
     ports::Taken,
     shared::Shared,
     store::{GradedRecord, Record, RecordKind},
+    warm::Ready,
     wire::{self, Start},
 };
 use bytes::Bytes;
@@ -73,8 +74,11 @@ pub(super) struct Shell {
     talk: Talk,
     captures: Arc<std::sync::Mutex<Captures>>,
     cpu: CpuSeen,
+    was_warm: bool,
+    /// A container that was started ahead, until it is told what to do.
+    warm: Option<Ready>,
     /// Processor time from before the job.
-    used_before: Duration,
+    used_before: CpuSeen,
     started: Option<Instant>,
     pub(super) tasks: JoinSet<()>,
     /// What is answered at once.
@@ -128,7 +132,9 @@ impl Shell {
             talk,
             captures: Arc::new(captures.into()),
             cpu: CpuSeen::default(),
-            used_before: Duration::ZERO,
+            used_before: CpuSeen::default(),
+            was_warm: false,
+            warm: None,
             started: None,
             tasks: JoinSet::new(),
             now: VecDeque::new(),
@@ -138,7 +144,7 @@ impl Shell {
 
     /// Of an agent before this one: what it had, and that it was told what to do.
     pub(super) fn inherit(&mut self, id: String, ports: Vec<PortPair>, used_before: Duration) {
-        self.used_before = used_before;
+        self.used_before.set(used_before);
         self.talk.is_told.store(true, Ordering::Relaxed);
         if !ports.is_empty() {
             let outer = ports.iter().map(|it| it.outer).collect();
@@ -146,6 +152,13 @@ impl Shell {
         }
         self.started = Some(Instant::now());
         self.made(Who::Main, id);
+    }
+
+    /// A container that was started ahead.
+    pub(super) fn warmed(&mut self, ready: Ready) {
+        self.made(Who::Main, ready.id.clone());
+        self.was_warm = true;
+        self.warm = Some(ready);
     }
 
     /// Students of an agent before this one, which their parent waits for.
@@ -203,6 +216,10 @@ impl Shell {
             Effect::CreateMain => self.create_main(engine),
             Effect::CreateStudent(id, spec) => self.create_student(engine, id, &spec),
             Effect::Attach(attach) => self.attach(engine, attach),
+            // It runs, and has just been told what to do.
+            Effect::Start(Who::Main) if self.was_warm => {
+                self.now.push_back(Event::Started(Who::Main));
+            }
             Effect::Start(who) => {
                 let id = self.id(who);
                 self.spawn(async move {
@@ -418,6 +435,7 @@ impl Shell {
                     run_as_root: work.environment.run_as_root,
                 };
                 match start.framed() {
+                    Ok(first) if self.warm.is_some() => self.wake(engine, first),
                     Ok(first) => {
                         self.tasks.spawn(self.talk.clone().run(engine, id, first, attach));
                     }
@@ -427,6 +445,37 @@ impl Shell {
                 }
             }
         }
+    }
+
+    /// Its limits first, then what it is to do.
+    fn wake(&mut self, engine: Engine, first: Bytes) {
+        let (Some(ready), Kind::Graded(work)) = (self.warm.take(), &self.work.kind) else { return };
+        let memory_mb = work.parameters.memory_mb;
+        let used = meter::cpu_now(&ready.id).unwrap_or_default();
+        self.used_before.set(used);
+        let mut record = self.record(&[]);
+        record.used_before(used);
+        let (store, talk) = (self.shared.store.clone(), self.talk.clone());
+        let processes = self.work.house.processes;
+        self.tasks.spawn(async move {
+            let record = tokio::task::spawn_blocking(move || store.write(&record));
+            let limited = if ready.memory_mb == memory_mb {
+                Ok(())
+            } else {
+                engine.limit(&ready.id, memory_mb << 20, processes).await
+            };
+            let ready_to_go = match (limited, record.await) {
+                (Ok(()), Ok(Ok(()))) => Ok(()),
+                (Err(error), _) => Err(calls::chain(&error)),
+                (_, Ok(Err(error))) => Err(error.to_string()),
+                (_, Err(error)) => Err(error.to_string()),
+            };
+            match ready_to_go {
+                Ok(()) => talk.converse(ready.attached, first).await,
+                // Without a reader the job is over.
+                Err(why) => drop(talk.news.send(Event::NotAttached(why)).await),
+            }
+        });
     }
 
     fn say(&mut self, saying: &Saying) {
@@ -444,15 +493,16 @@ impl Shell {
     }
 
     fn watch(&mut self, engine: Engine, who: Who, limit: Duration) {
+        let is_main = who == Who::Main;
         let meter = Meter {
             engine,
             container_id: self.id(who),
             who,
             limit,
-            used_before: if who == Who::Main { self.used_before } else { Duration::ZERO },
+            used_before: if is_main { self.used_before.clone() } else { CpuSeen::default() },
             ends_on_memory: matches!(self.work.kind, Kind::Graded(_)),
             cpus: self.work.facts.cpus,
-            seen: if who == Who::Main { self.cpu.clone() } else { CpuSeen::default() },
+            seen: if is_main { self.cpu.clone() } else { CpuSeen::default() },
             news: self.news.clone(),
         };
         self.tasks.spawn(meter.run());

@@ -2,7 +2,7 @@
 
 use crate::{
     image::docker,
-    lab::{Lab, brief, grade, graded, until},
+    lab::{Lab, brief, grade, graded, hex, until},
 };
 use slotmux_agent::Verdict;
 use slotmux_protocol::CausedBy;
@@ -51,7 +51,7 @@ async fn faults_in_a_result_are_told_in_inginious_words() {
     // {"type": "result", "result": {"grade": 100}} and {…: {"odd": 1}}
     let message = |inner: &str| format!("raw 000000{:02x}{inner}", inner.len() / 2);
     let with = |key: &str, value: &str| {
-        let key: String = key.bytes().map(|it| format!("{it:02x}")).collect();
+        let key = hex(key);
         let head = "82a474797065a6726573756c74a6726573756c7481";
         format!("{head}{:02x}{key}{value}", 0xa0 + key.len() / 2)
     };

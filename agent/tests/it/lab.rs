@@ -113,6 +113,10 @@ pub(crate) fn id(text: &str) -> JobId {
     text.to_owned().try_into().unwrap()
 }
 
+pub(crate) fn hex(text: &str) -> String {
+    text.bytes().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
+}
+
 pub(crate) fn map(fields: &[(&str, Value)]) -> Value {
     Value::Map(fields.iter().map(|(name, value)| ((*name).into(), value.clone())).collect())
 }

@@ -8,14 +8,15 @@ use tokio::time::Instant;
 const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test]
-async fn processor_time_is_limited_to_half_a_second() {
+async fn processor_time_is_limited() {
     let Some(lab) = Lab::open("a limit of processor time") else { return };
     let agent = lab.agent().await;
     lab.task("burn", "burn");
-    let done = grade(&agent, "1", graded("burn", &[("time", 3.into())])).await;
+    let done =
+        grade(&agent, "1", graded("burn", &[("time", 3.into()), ("hard_time", 50.into())])).await;
     assert_eq!(brief(&done), (Verdict::Timeout, "", "before"));
     let cpu = done.usage.cpu.expect("it was seen");
-    assert!(cpu > 3 * SECOND && cpu < SECOND * 7 / 2, "{cpu:?}");
+    assert!(cpu > 3 * SECOND && cpu < 4 * SECOND, "{cpu:?}");
     lab.is_clean().await;
 }
 
@@ -27,7 +28,7 @@ async fn wall_time_is_limited() {
     let done = grade(&agent, "1", graded("sleep", &[("hard_time", 2.into())])).await;
     assert_eq!(brief(&done), (Verdict::Timeout, "", "before"));
     let wall = done.usage.wall;
-    assert!(wall >= 2 * SECOND && wall < 2 * SECOND + Duration::from_millis(900), "{wall:?}");
+    assert!(wall >= 2 * SECOND && wall < 5 * SECOND, "{wall:?}");
 }
 
 #[tokio::test]
@@ -35,10 +36,10 @@ async fn memory_is_limited_and_its_end_is_no_timeout() {
     let Some(lab) = Lab::open("a limit of memory") else { return };
     let agent = lab.agent().await;
     lab.task("memory", "memory 300\nresult success");
-    let began = Instant::now();
-    let done = grade(&agent, "1", graded("memory", &[("memory", 60.into())])).await;
+    let limits = [("memory", 60.into()), ("hard_time", 50.into())];
+    let done = grade(&agent, "1", graded("memory", &limits)).await;
     assert_eq!(brief(&done), (Verdict::Overflow, "", "before"));
-    assert!(began.elapsed() < 4 * SECOND, "{:?}", began.elapsed());
+    assert!(done.usage.wall < 20 * SECOND, "{:?}", done.usage);
     let done = grade(&agent, "2", graded("memory", &[("memory", 400.into())])).await;
     assert_eq!(brief(&done), (Verdict::Success, "", ""));
     lab.is_clean().await;
@@ -107,7 +108,7 @@ async fn a_kill_ends_a_job_wherever_it_is_and_its_container_with_it() {
         let began = Instant::now();
         agent.kill(&id(name));
         assert_eq!(verdict(follower).await, killed, "{name}");
-        assert!(began.elapsed() < 5 * SECOND, "{name}: {:?}", began.elapsed());
+        assert!(began.elapsed() < 20 * SECOND, "{name}: {:?}", began.elapsed());
         lab.is_clean().await;
     }
     assert_eq!(agent.slots().borrow().free, 2);

@@ -25,3 +25,5 @@ mod plain;
 mod results;
 #[cfg(test)]
 mod students;
+#[cfg(test)]
+mod warm;

@@ -2,7 +2,7 @@
 
 use crate::{
     image::{BROKEN, DIES, docker},
-    lab::{Lab, brief, grade, graded, id, map, order, until},
+    lab::{Lab, brief, grade, graded, hex, id, map, order, until},
 };
 use rmpv::Value;
 use slotmux_agent::{Debug, Graded, JobNews, Kill, Refused, Verdict};
@@ -37,7 +37,6 @@ async fn the_container_is_told_everything_and_the_last_result_counts() {
         ..graded("told", &[])
     };
     let done = grade(&agent, "1", order).await;
-    let hex = |text: &str| text.bytes().map(|it| format!("{it:02x}")).collect::<String>();
     for part in ["run_cmd", "/task/run x", "envtypes", "@state", "before", "run_as_root"] {
         assert!(done.text.contains(&hex(part)), "{part}: {}", done.text);
     }
@@ -54,18 +53,19 @@ async fn the_container_is_told_everything_and_the_last_result_counts() {
 }
 
 #[tokio::test]
-async fn a_container_that_ends_at_once_is_answered_within_two_seconds() {
+async fn a_container_that_ends_at_once_is_answered_at_once() {
     let Some(lab) = Lab::open("a container that ends at once") else { return };
     let agent = lab.agent().await;
     lab.task("any", "");
     for number in 0..3 {
         let began = Instant::now();
-        let order = Graded { environment: DIES.to_owned(), ..graded("any", &[("time", 5.into())]) };
+        let order = Graded { environment: DIES.to_owned(), ..graded("any", &[]) };
         let done = grade(&agent, &number.to_string(), order).await;
         let text = "The grader did not return a readable output : \
                     Grading container did not return any result.";
         assert_eq!(brief(&done), (Verdict::Crash, text, "before"));
-        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        // Long before any of its limits, on a machine that has other things to do.
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     }
     lab.is_clean().await;
 }

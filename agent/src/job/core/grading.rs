@@ -61,13 +61,13 @@ impl Job {
             self.folder = Holding::Taking;
             out.push(Effect::MakeFolder);
         } else {
-            self.create(out);
+            self.make(out);
         }
     }
 
     pub(super) fn folder_made(&mut self, out: &mut Vec<Effect>) {
         if self.folder.take() && self.decided.is_none() {
-            self.create(out);
+            self.make(out);
         }
     }
 
@@ -77,9 +77,15 @@ impl Job {
         }
     }
 
-    fn create(&mut self, out: &mut Vec<Effect>) {
-        self.main.create();
-        out.extend([Effect::SetClock(Clock::Launch, LAUNCH), Effect::CreateMain]);
+    fn make(&mut self, out: &mut Vec<Effect>) {
+        out.push(Effect::SetClock(Clock::Launch, LAUNCH));
+        if self.main.is_made() {
+            self.stream = Stream::Attaching;
+            out.push(Effect::Attach(Attach::First));
+        } else {
+            self.main.create();
+            out.push(Effect::CreateMain);
+        }
     }
 
     pub(super) fn made(&mut self, who: Who, container_id: String, out: &mut Vec<Effect>) {

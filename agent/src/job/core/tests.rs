@@ -319,16 +319,18 @@ fn a_student_that_is_being_made_when_its_parent_ends_is_removed() {
 
 mod world;
 
+use world::From;
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_happens_there_is_one_answer_and_nothing_is_left(
         ports in 0usize..2,
-        adopted in any::<bool>(),
+        from in prop::sample::select(vec![From::Begin, From::Warm, From::Adopted]),
         choices in prop::collection::vec(any::<(u8, u8)>(), 0..120),
     ) {
-        let mut world = world::World::begin(plan(ports), adopted);
+        let mut world = world::World::begin(plan(ports), from);
         for (what, which) in choices {
             world.step(what, which);
         }

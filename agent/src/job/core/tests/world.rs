@@ -2,6 +2,14 @@
 
 use super::*;
 
+/// How a job comes to its container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum From {
+    Begin,
+    Warm,
+    Adopted,
+}
+
 pub(super) struct World {
     job: Job,
     /// Asked for and not yet answered.
@@ -20,9 +28,15 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn begin(plan: Plan, adopted: bool) -> Self {
+    pub(super) fn begin(plan: Plan, from: From) -> Self {
+        // Ports are published when a container is made.
+        let plan = Plan { ports: if from == From::Warm { 0 } else { plan.ports }, ..plan };
         let ports = plan.ports;
-        let (job, effects) = if adopted { Job::adopt(plan, 5 * SECOND) } else { Job::begin(plan) };
+        let (job, effects) = match from {
+            From::Begin => Job::begin(plan),
+            From::Warm => Job::begin_warm(plan),
+            From::Adopted => Job::adopt(plan, 5 * SECOND),
+        };
         let mut world = Self {
             job,
             pending: Vec::new(),
@@ -38,10 +52,12 @@ impl World {
             sockets: 0,
             students_told: BTreeMap::new(),
         };
-        if adopted {
+        if from != From::Begin {
             world.containers.insert(Who::Main);
             world.ever_made.insert(Who::Main);
             world.started.insert(Who::Main);
+        }
+        if from == From::Adopted {
             world.folders = 1;
             world.ports.insert(Who::Main, i32::from(ports > 0));
         }
