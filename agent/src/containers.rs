@@ -13,7 +13,7 @@ use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, PortBinding, PortMap,
     ResourcesUlimits,
 };
-use std::{collections::HashMap, net::IpAddr, time::SystemTime};
+use std::{collections::HashMap, net::IpAddr, path::Path, time::SystemTime};
 
 /// Of the grading image, in a student's container.
 const STUDENT_COMMAND: &str = "_run_student_intern";
@@ -78,6 +78,9 @@ impl House {
         host.oom_kill_disable = (self.cgroup == CgroupVersion::V1).then_some(true);
         host.binds = Some(vec![
             bind(&folder.task(), "/task", "Z"),
+            bind(&folder.student(), "/task/student", "Z"),
+            bind(&folder.scripts(), "/task/student/scripts", "Z"),
+            bind(&folder.systemfiles(), "/task/systemfiles", "Z"),
             bind(&folder.sockets(), "/sockets", "Z"),
             bind(&folder.common(), "/course/common", "ro,Z"),
             bind(&folder.common_student(), "/course/common/student", "ro,Z"),
@@ -97,6 +100,7 @@ impl House {
         ticket: &Ticket,
         spec: &StudentSpec,
         folder: &Folder,
+        socket: &Path,
         parent: &str,
     ) -> ContainerCreateBody {
         let mut host = self.host(ticket, spec.memory_mb << 20);
@@ -107,13 +111,11 @@ impl House {
         });
         host.runtime = runtime(&spec.environment);
         host.oom_kill_disable = (self.cgroup == CgroupVersion::V1).then_some(true);
-        let student = folder.task_student();
-        let socket = folder.sockets().join(format!("{}.sock", spec.socket_id));
         host.binds = Some(vec![
-            bind(&student, "/task/student", "Z"),
-            bind(&student.join("scripts"), "/task/student/scripts", "Z"),
-            bind(&socket, "/__parent.sock", "Z"),
-            bind(&folder.task().join("systemfiles"), "/task/systemfiles", "ro,Z"),
+            bind(&folder.student(), "/task/student", "Z"),
+            bind(&folder.scripts(), "/task/student/scripts", "Z"),
+            bind(socket, "/__parent.sock", "Z"),
+            bind(&folder.systemfiles(), "/task/systemfiles", "ro,Z"),
             bind(&folder.common_student(), "/course/common/student", "ro,Z"),
         ]);
         host.security_opt = Some(security(folder));
@@ -213,7 +215,7 @@ fn runtime(environment: &Environment) -> Option<String> {
     (!environment.runtime.is_empty()).then(|| environment.runtime.clone())
 }
 
-fn bind(from: &std::path::Path, to: &str, options: &str) -> String {
+fn bind(from: &Path, to: &str, options: &str) -> String {
     format!("{}:{to}:{options}", from.display())
 }
 

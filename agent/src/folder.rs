@@ -2,7 +2,8 @@
 //!
 //! Invariants: nothing is read but what lies in the tasks' directory, whatever its links and names
 //! say; nothing is written but below the job's own folder; what is there can be removed, whatever
-//! a container has made of it.
+//! a container has made of it. What is mounted into a student's container is never a name that a
+//! container could have given to something else: an engine follows links.
 
 mod copy;
 mod remove;
@@ -12,11 +13,17 @@ pub(crate) use remove::remove;
 
 use bytes::Bytes;
 use copy::Copy;
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, chmod, mkdir, open, openat2};
+use rustix::{
+    fs::{
+        AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, chmod, fstat, linkat, mkdir, open,
+        openat, openat2,
+    },
+    io::Errno,
+};
 use std::{
     fs::File,
     io,
-    os::fd::OwnedFd,
+    os::fd::{AsRawFd, OwnedFd},
     path::{Component, Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
 };
@@ -24,6 +31,8 @@ use std::{
 const EVERYBODY: Mode = Mode::from_raw_mode(0o777);
 const COMMON: &str = "$common";
 const STUDENT: &str = "student";
+const SCRIPTS: &str = "scripts";
+const SYSTEMFILES: &str = "systemfiles";
 
 /// What a folder is made of.
 #[derive(Debug)]
@@ -55,6 +64,8 @@ pub(crate) enum FolderError {
     Make { path: PathBuf, source: io::Error },
     #[error("copy the task")]
     Copy(#[source] copy::CopyError),
+    #[error("remove what was copied")]
+    Remove(#[source] remove::RemoveError),
     #[error("unpack the files that came with the job")]
     Unpack(#[source] unpack::UnpackError),
 }
@@ -85,7 +96,7 @@ impl TaskPath {
     /// Whether there is such a task.
     pub(crate) fn is_there(&self, tasks: &Path) -> bool {
         let course = open_course(tasks, &self.course);
-        course.and_then(|course| open_below(&course, &self.task)).is_ok()
+        course.is_ok_and(|course| open_below(&course, &self.task).is_ok())
     }
 }
 
@@ -114,8 +125,37 @@ impl Folder {
         self.common().join(STUDENT)
     }
 
-    pub(crate) fn task_student(&self) -> PathBuf {
-        self.task().join(STUDENT)
+    /// Mounted over the task's own, so that nobody in there can move it.
+    pub(crate) fn student(&self) -> PathBuf {
+        self.root.join("student")
+    }
+
+    pub(crate) fn scripts(&self) -> PathBuf {
+        self.root.join("scripts")
+    }
+
+    pub(crate) fn systemfiles(&self) -> PathBuf {
+        self.root.join("systemfiles")
+    }
+
+    /// Seen by no container.
+    fn bound(&self) -> PathBuf {
+        self.root.join("bound")
+    }
+
+    /// A name for what is a socket at this moment, and stays it. Blocks.
+    pub(crate) fn bind_socket(&self, socket_id: &str, name: &str) -> io::Result<PathBuf> {
+        let sockets = open_dir(&self.sockets())?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let found = openat(&sockets, format!("{socket_id}.sock"), flags, Mode::empty())?;
+        let mode = fstat(&found)?.st_mode;
+        if FileType::from_raw_mode(mode) != FileType::Socket {
+            return Err(io::Error::other("it is no socket"));
+        }
+        let bound = self.bound().join(name);
+        let itself = format!("/proc/self/fd/{}", found.as_raw_fd());
+        linkat(CWD, itself, CWD, &bound, AtFlags::SYMLINK_FOLLOW)?;
+        Ok(bound)
     }
 
     /// Blocks. After an error, something of it may be there.
@@ -132,41 +172,70 @@ impl Folder {
         for dir in [self.task(), self.sockets(), self.common(), self.common_student()] {
             make_dir(&dir, EVERYBODY)?;
         }
-        // Mounted into student containers, by engines that would make them themselves.
-        for dir in [self.task_student(), self.task_student().join("scripts")] {
+        for dir in [self.student(), self.scripts(), self.systemfiles()] {
             make_dir(&dir, EVERYBODY)?;
         }
-        make_dir(&self.task().join("systemfiles"), EVERYBODY)
+        // Where they are mounted.
+        for dir in [self.task().join(STUDENT), self.student().join(SCRIPTS)] {
+            make_dir(&dir, EVERYBODY)?;
+        }
+        make_dir(&self.task().join(SYSTEMFILES), EVERYBODY)?;
+        make_dir(&self.bound(), Mode::from_raw_mode(0o700))
     }
 
     pub(crate) fn fill(&self, recipe: &Recipe) -> Result<(), FolderError> {
+        let mut copy = Copy::new(recipe.unwanted.clone());
         if let (Some(tasks), Some(path)) = (&recipe.tasks, &recipe.task) {
-            let copy = Copy::new(recipe.unwanted.clone());
-            self.copy_task(tasks, path, copy).map_err(FolderError::Copy)?;
+            self.copy_task(tasks, path, &mut copy).map_err(FolderError::Copy)?;
         }
         if let Some(files) = &recipe.files {
-            unpack::unpack(files, &self.task()).map_err(FolderError::Unpack)?;
+            self.unpack(files, &mut copy)?;
         }
-        for dir in [self.task(), self.task_student()] {
+        for dir in [self.task(), self.student()] {
             chmod(&dir, EVERYBODY)
                 .map_err(|error| FolderError::Make { path: dir, source: error.into() })?;
         }
         Ok(())
     }
 
+    /// Over what is there.
+    fn unpack(&self, files: &[u8], copy: &mut Copy) -> Result<(), FolderError> {
+        let unpacked = self.root.join("unpacked");
+        make_dir(&unpacked, Mode::from_raw_mode(0o700))?;
+        unpack::unpack(files, &unpacked).map_err(FolderError::Unpack)?;
+        let from = open_dir(&unpacked).map_err(copy::CopyError::open(&unpacked));
+        from.and_then(|from| self.distribute(&from, copy)).map_err(FolderError::Copy)?;
+        remove(&unpacked).map_err(FolderError::Remove)
+    }
+
+    /// A task's parts to where they are mounted from.
+    fn distribute(&self, task: &OwnedFd, copy: &mut Copy) -> Result<(), copy::CopyError> {
+        copy.dir(task, &self.task(), &[STUDENT, SYSTEMFILES])?;
+        if let Some(student) = part(task, STUDENT)? {
+            copy.dir(&student, &self.student(), &[SCRIPTS])?;
+            if let Some(scripts) = part(&student, SCRIPTS)? {
+                copy.dir(&scripts, &self.scripts(), &[])?;
+            }
+        }
+        match part(task, SYSTEMFILES)? {
+            Some(systemfiles) => copy.dir(&systemfiles, &self.systemfiles(), &[]),
+            None => Ok(()),
+        }
+    }
+
     fn copy_task(
         &self,
         tasks: &Path,
         path: &TaskPath,
-        mut copy: Copy,
+        copy: &mut Copy,
     ) -> Result<(), copy::CopyError> {
         let course = open_course(tasks, &path.course).map_err(copy::CopyError::open(tasks))?;
-        let task = open_below(&course, &path.task).map_err(copy::CopyError::open(&path.task))?;
-        copy.dir(&task, &self.task())?;
-        match open_below(&course, COMMON) {
-            Ok(common) => copy.dir(&common, &self.common()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(copy::CopyError::open(COMMON)(error)),
+        let task = open_below(&course, &path.task).map_err(io::Error::from);
+        let task = task.map_err(copy::CopyError::open(&path.task))?;
+        self.distribute(&task, copy)?;
+        match part(&course, COMMON)? {
+            Some(common) => copy.dir(&common, &self.common(), &[]),
+            None => Ok(()),
         }
     }
 }
@@ -187,10 +256,19 @@ fn open_course(tasks: &Path, course: &str) -> io::Result<OwnedFd> {
     Ok(openat2(&tasks, course, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)?)
 }
 
-fn open_below(dir: &OwnedFd, path: &str) -> io::Result<OwnedFd> {
+/// `None`: there is no such directory. A link is none.
+fn part(dir: &OwnedFd, name: &str) -> Result<Option<OwnedFd>, copy::CopyError> {
+    match open_below(dir, name) {
+        Ok(found) => Ok(Some(found)),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+        Err(error) => Err(copy::CopyError::open(name)(error.into())),
+    }
+}
+
+fn open_below(dir: &OwnedFd, path: &str) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    Ok(openat2(dir, path, flags, Mode::empty(), resolve)?)
+    openat2(dir, path, flags, Mode::empty(), resolve)
 }
 
 /// Opens a directory that is our own.

@@ -38,6 +38,9 @@ fn a_grading_container_has_what_inginious_gives_it_and_fewer_powers() {
         host.binds.unwrap(),
         [
             "/jobs/1/task:/task:Z",
+            "/jobs/1/student:/task/student:Z",
+            "/jobs/1/scripts:/task/student/scripts:Z",
+            "/jobs/1/systemfiles:/task/systemfiles:Z",
             "/jobs/1/sockets:/sockets:Z",
             "/jobs/1/course/common:/course/common:ro,Z",
             "/jobs/1/course/common/student:/course/common/student:ro,Z",

@@ -7,7 +7,7 @@ use super::{EVERYBODY, as_file, open_dir, shown};
 use rustix::{
     fs::{
         AtFlags, Dir, FileType, Mode, OFlags, fchmod, fstat, ioctl_ficlone, mkdirat, openat,
-        readlinkat, statat, symlinkat,
+        readlinkat, statat, symlinkat, unlinkat,
     },
     io::Errno,
 };
@@ -74,18 +74,25 @@ impl Copy {
         Self { files: 0, bytes: 0, unwanted, clones: true }
     }
 
-    /// What is in `from` into `to`, which is there.
-    pub(super) fn dir(&mut self, from: &OwnedFd, to: &Path) -> Result<(), CopyError> {
+    /// What is in `from`, but these, into `to`, which is there. Files are replaced.
+    pub(super) fn dir(&mut self, from: &OwnedFd, to: &Path, but: &[&str]) -> Result<(), CopyError> {
         let to = open_dir(to).map_err(CopyError::open(to))?;
-        self.entries(from, &to, 0)
+        self.entries(from, &to, 0, but)
     }
 
-    fn entries(&mut self, from: &OwnedFd, to: &OwnedFd, depth: u32) -> Result<(), CopyError> {
+    fn entries(
+        &mut self,
+        from: &OwnedFd,
+        to: &OwnedFd,
+        depth: u32,
+        but: &[&str],
+    ) -> Result<(), CopyError> {
         let entries = Dir::read_from(from).map_err(read(c"."))?;
         for entry in entries {
             let entry = entry.map_err(read(c"."))?;
             let name = entry.file_name();
-            if [c".", c".."].contains(&name) {
+            let is_left_out = but.iter().any(|it| it.as_bytes() == name.to_bytes());
+            if is_left_out || [c".", c".."].contains(&name) {
                 continue;
             }
             if self.unwanted.load(Ordering::Relaxed) {
@@ -131,7 +138,7 @@ impl Copy {
         let made = openat(to, name, flags, Mode::empty()).map_err(write(name))?;
         let found = fstat(&source).map_err(read(name))?;
         fchmod(&made, Mode::from_raw_mode(found.st_mode & 0o777)).map_err(write(name))?;
-        self.entries(&source, &made, depth)
+        self.entries(&source, &made, depth, &[])
     }
 
     fn file(&mut self, from: BorrowedFd, to: BorrowedFd, name: &CStr) -> Result<(), CopyError> {
@@ -143,7 +150,14 @@ impl Copy {
             return Ok(());
         }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let made = openat(to, name, flags, Mode::RUSR | Mode::WUSR).map_err(write(name))?;
+        let made = match openat(to, name, flags, Mode::RUSR | Mode::WUSR) {
+            Err(Errno::EXIST) => {
+                unlinkat(to, name, AtFlags::empty()).map_err(write(name))?;
+                openat(to, name, flags, Mode::RUSR | Mode::WUSR)
+            }
+            other => other,
+        };
+        let made = made.map_err(write(name))?;
         if self.clones && found.st_size > 0 {
             match ioctl_ficlone(&made, &source) {
                 Ok(()) => self.count(u64::try_from(found.st_size).unwrap_or(0))?,
@@ -190,5 +204,10 @@ impl Copy {
 
 fn link(from: BorrowedFd, to: BorrowedFd, name: &CStr) -> Result<(), CopyError> {
     let target: CString = readlinkat(from, name, Vec::new()).map_err(read(name))?;
-    symlinkat(target.as_c_str(), to, name).map_err(write(name))
+    let made = match symlinkat(target.as_c_str(), to, name) {
+        Err(Errno::EXIST) => unlinkat(to, name, AtFlags::empty())
+            .and_then(|()| symlinkat(target.as_c_str(), to, name)),
+        other => other,
+    };
+    made.map_err(write(name))
 }

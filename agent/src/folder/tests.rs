@@ -53,7 +53,7 @@ fn a_task_is_copied_with_its_course() {
     assert_eq!(fs::read(folder.task().join("a/b/run")).unwrap(), b"#!");
     assert_eq!(mode(folder.task().join("a/b/run")), 0o755, "nobody becomes somebody else");
     assert_eq!(fs::read(folder.common_student().join("lib")).unwrap(), vec![7; 700_000]);
-    for dir in [folder.task(), folder.sockets(), folder.task_student()] {
+    for dir in [folder.task(), folder.sockets(), folder.student()] {
         assert_eq!(mode(dir), 0o777);
     }
     remove(folder.root()).unwrap();
@@ -75,6 +75,47 @@ fn links_in_a_task_stay_links_and_what_is_no_file_is_left_out() {
     assert!(!folder.task().join("pipe").exists());
     remove(folder.root()).unwrap();
     assert!(Path::new("/etc/passwd").exists());
+}
+
+#[test]
+fn the_parts_of_a_task_go_where_they_are_mounted_from() {
+    let site = Site::new();
+    for (path, text) in
+        [("student/scripts/a", "a"), ("student/b", "b"), ("systemfiles/hosts", "c"), ("d", "d")]
+    {
+        let path = site.task().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    let folder = site.folder();
+    folder.make(&site.recipe()).unwrap();
+    for (path, text) in [
+        (folder.scripts().join("a"), "a"),
+        (folder.student().join("b"), "b"),
+        (folder.systemfiles().join("hosts"), "c"),
+        (folder.task().join("d"), "d"),
+    ] {
+        assert_eq!(fs::read_to_string(path).unwrap(), text);
+    }
+    assert_eq!(fs::read_dir(folder.task().join("student")).unwrap().count(), 0);
+}
+
+#[test]
+fn only_a_socket_is_bound_and_stays_what_it_was() {
+    let site = Site::new();
+    let folder = site.folder();
+    folder.make_empty().unwrap();
+    let socket = folder.sockets().join("good.sock");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let bound = folder.bind_socket("good", "0").unwrap();
+    fs::remove_file(&socket).unwrap();
+    symlink("/etc/passwd", &socket).unwrap();
+    std::os::unix::net::UnixStream::connect(&bound).unwrap();
+    assert!(folder.bind_socket("good", "1").is_err(), "a link to anywhere");
+    fs::write(folder.sockets().join("file.sock"), "").unwrap();
+    assert!(folder.bind_socket("file", "2").is_err());
+    assert!(folder.bind_socket("none", "3").is_err());
+    assert!(folder.bind_socket("../bound/0", "4").is_err());
 }
 
 #[test]

@@ -34,6 +34,7 @@ use slotmux_docker::Engine;
 use slotmux_protocol::CausedBy;
 use std::{
     collections::{HashMap, VecDeque},
+    io,
     sync::{
         Arc, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -214,7 +215,7 @@ impl Shell {
             Effect::MakeFolder => self.make_folder(),
             Effect::RemoveFolder => self.remove_folder(),
             Effect::CreateMain => self.create_main(engine),
-            Effect::CreateStudent(id, spec) => self.create_student(engine, id, &spec),
+            Effect::CreateStudent(id, spec) => self.create_student(engine, id, *spec),
             Effect::Attach(attach) => self.attach(engine, attach),
             // It runs, and has just been told what to do.
             Effect::Start(Who::Main) if self.was_warm => {
@@ -402,16 +403,25 @@ impl Shell {
         Record::new(&self.run, &self.job, kind)
     }
 
-    fn create_student(&mut self, engine: Engine, id: u32, spec: &StudentSpec) {
+    fn create_student(&mut self, engine: Engine, id: u32, spec: StudentSpec) {
         let who = Who::Student(id);
         let ports = self.pairs(who);
-        let ticket =
-            Ticket { run: &self.run, role: "student", deadline: self.deadline(), ports: &ports };
-        let parent = self.id(Who::Main);
-        let body = self.work.house.student(&ticket, spec, &self.folder, &parent);
-        let name = self.run.container(who);
+        let (run, deadline, parent) = (self.run.clone(), self.deadline(), self.id(Who::Main));
+        let (work, folder, shared) = (self.work.clone(), self.folder.clone(), self.shared.clone());
         self.spawn(async move {
-            match calls::create(&engine, &name, body).await {
+            let (sockets, socket_id) = (folder.clone(), spec.socket_id.clone());
+            let name = id.to_string();
+            let bound = shared.on_disk(move || sockets.bind_socket(&socket_id, &name)).await;
+            let socket = match bound.map_err(io::Error::other).and_then(|bound| bound) {
+                Ok(socket) => socket,
+                Err(error) => {
+                    let why = error.to_string();
+                    return Event::NotMade(who, NotMade { why, in_doubt: false });
+                }
+            };
+            let ticket = Ticket { run: &run, role: "student", deadline, ports: &ports };
+            let body = work.house.student(&ticket, &spec, &folder, &socket, &parent);
+            match calls::create(&engine, &run.container(who), body).await {
                 Ok(id) => Event::Made(who, id),
                 Err(failure) => Event::NotMade(who, failure),
             }

@@ -46,14 +46,21 @@ fn script(path: &str, start: &[u8]) {
             "flood" => flood(number(1)),
             "length" => out(&u32::try_from(number(1)).unwrap_or(u32::MAX).to_be_bytes()),
             "student" => {
-                code = student(words[1], number(2), number(3), number(4));
+                let share = words.get(5).is_some();
+                code = student(words[1], number(2), number(3), number(4), share);
             }
             // A wish whose answer is not waited for.
-            "wish" => wish(words[1], number(2), number(3), number(4)),
+            "wish" => wish(words[1], number(2), number(3), number(4), false),
             "answer" => code = answer().1,
             "code" => say(&result("success", &code.to_string())),
             "write" => fs::write(words[1], words.get(2).copied().unwrap_or("")).unwrap(),
             "mkdirs" => deep(words[1], number(2)),
+            "link" => std::os::unix::fs::symlink(words[1], words[2]).unwrap(),
+            // Its code is that of the error.
+            "rename" => {
+                let renamed = fs::rename(words[1], words[2]);
+                code = renamed.err().and_then(|it| it.raw_os_error()).unwrap_or(0).into();
+            }
             "stderr" => io::stderr().write_all(&vec![b'x'; number(1) as usize]).unwrap(),
             "show" => say(&result("success", &fs::read_to_string(words[1]).unwrap_or_default())),
             "processes" => processes(number(1)),
@@ -112,8 +119,8 @@ fn flood(megabytes: u64) {
 }
 
 /// Waits for its end; of the answers, only that counts.
-fn student(socket_id: &str, time_s: u64, hard_s: u64, memory_mb: u64) -> i64 {
-    wish(socket_id, time_s, hard_s, memory_mb);
+fn student(socket_id: &str, time_s: u64, hard_s: u64, memory_mb: u64, share: bool) -> i64 {
+    wish(socket_id, time_s, hard_s, memory_mb, share);
     loop {
         let (kind, code) = answer();
         if kind == "run_student_retval" {
@@ -122,7 +129,7 @@ fn student(socket_id: &str, time_s: u64, hard_s: u64, memory_mb: u64) -> i64 {
     }
 }
 
-fn wish(socket_id: &str, time_s: u64, hard_s: u64, memory_mb: u64) {
+fn wish(socket_id: &str, time_s: u64, hard_s: u64, memory_mb: u64, share: bool) {
     let path = format!("/sockets/{socket_id}.sock");
     if let Ok(listener) = UnixListener::bind(path) {
         std::mem::forget(listener);
@@ -134,7 +141,7 @@ fn wish(socket_id: &str, time_s: u64, hard_s: u64, memory_mb: u64) {
         ("time_limit", unsigned(time_s)),
         ("hard_time_limit", unsigned(hard_s)),
         ("memory_limit", unsigned(memory_mb)),
-        ("share_network", vec![0xc2]),
+        ("share_network", vec![if share { 0xc3 } else { 0xc2 }]),
         ("socket_id", text(socket_id)),
         ("ssh", vec![0xc2]),
         ("run_as_root", vec![0xc2]),

@@ -88,6 +88,26 @@ async fn links_and_depths_of_a_task_lead_nowhere() {
 }
 
 #[tokio::test]
+async fn nothing_of_this_machine_is_mounted_into_a_students_container() {
+    let Some(lab) = Lab::open("mounts of a student") else { return };
+    let agent = lab.agent().await;
+    let secret = lab.dir.path().join("secret.sock");
+    let _listener = std::os::unix::net::UnixListener::bind(&secret).unwrap();
+    let link = format!("link {} /sockets/s1.sock\nwish s1 0 0 0\nanswer\ncode", secret.display());
+    lab.task("socket", &link);
+    let done = grade(&agent, "1", graded("socket", &[])).await;
+    assert_eq!(brief(&done), (Verdict::Success, "254", ""), "a link is no socket");
+    // An engine would follow a link in the place of any of these.
+    for dir in ["/task/student", "/task/student/scripts", "/task/systemfiles"] {
+        let name = dir.replace('/', "_");
+        lab.task(&name, &format!("rename {dir} {dir}.moved\ncode"));
+        let done = grade(&agent, &name, graded(&name, &[])).await;
+        assert_eq!(brief(&done), (Verdict::Success, "16", ""), "{dir} is busy");
+    }
+    lab.is_clean().await;
+}
+
+#[tokio::test]
 async fn a_container_has_few_powers_and_what_is_written_on_it_is_ours() {
     let Some(lab) = Lab::open("what a container may do") else { return };
     let agent = lab.agent().await;

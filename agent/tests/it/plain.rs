@@ -69,8 +69,9 @@ async fn limits_are_told_apart_and_so_is_whose_fault_it_is() {
             "image",
             Plain { image: "slotmux-test:none".to_owned(), ..plain(&["true"]) },
             Ended::Lost,
-            CausedBy::Infra,
+            CausedBy::Client,
         ),
+        ("command", plain(&["/no/such/program"]), Ended::Lost, CausedBy::Client),
         (
             "memory",
             limited(&["true"], PlainLimits { memory_bytes: 1 << 50, ..usual() }),

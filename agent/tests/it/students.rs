@@ -11,6 +11,7 @@ async fn a_students_code_comes_back() {
     for (name, student, limits, code) in [
         ("own", "exit 7", "0 0 0", "7"),
         ("fine", "", "0 0 0", "0"),
+        ("shared", "exit 5", "0 0 0 shared", "5"),
         ("cpu", "burn", "1 0 0", "253"),
         ("wall", "sleep 60000", "0 1 0", "253"),
         ("memory", "memory 300", "0 0 40", "252"),

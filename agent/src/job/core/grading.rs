@@ -104,7 +104,10 @@ impl Job {
     pub(super) fn not_made(&mut self, who: Who, failure: NotMade, out: &mut Vec<Effect>) {
         let Some(next) = self.vessel(who).map(|it| it.not_made(failure.in_doubt)) else { return };
         tracing::warn!(?who, why = failure.why, "container not created");
-        self.failed(who, next, CANNOT_CREATE, CausedBy::Infra, out);
+        // What the engine refuses at once was asked wrongly.
+        let by = if failure.in_doubt { CausedBy::Infra } else { CausedBy::Client };
+        let (text, by) = self.why(CANNOT_CREATE, &failure.why, by);
+        self.failed(who, next, &text, by, out);
     }
 
     pub(super) fn attached(&mut self, out: &mut Vec<Effect>) {
@@ -165,7 +168,22 @@ impl Job {
     pub(super) fn not_started(&mut self, who: Who, why: &str, out: &mut Vec<Effect>) {
         let Some(next) = self.vessel(who).map(Vessel::not_started) else { return };
         tracing::warn!(?who, why, "container not started");
-        self.failed(who, next, CANNOT_START, CausedBy::Infra, out);
+        // In a runtime's words, on all engines.
+        let is_wrong = ["executable file not found", "no such file", "ermission denied"];
+        let is_wrong = is_wrong.iter().any(|words| why.contains(words));
+        let by = if is_wrong { CausedBy::Client } else { CausedBy::Infra };
+        let (text, by) = self.why(CANNOT_START, why, by);
+        self.failed(who, next, &text, by, out);
+    }
+
+    /// What a failure is called. Who grades is told no more than INGInious tells, and the image is
+    /// none of the order's.
+    fn why(&self, text: &str, why: &str, by: CausedBy) -> (String, CausedBy) {
+        if self.plan.speaks {
+            (text.to_owned(), CausedBy::Infra)
+        } else {
+            (format!("{}: {why}", text.trim_end_matches('.')), by)
+        }
     }
 
     pub(super) fn heard(&mut self, message: FromContainer, out: &mut Vec<Effect>) {
