@@ -23,6 +23,11 @@ const UNREAD_MAX: usize = 1_024;
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
+type Filters = HashMap<String, Vec<String>>;
+
+/// After which there may be other images than before, or others of a name.
+const IMAGE_ACTIONS: [&str; 6] = ["tag", "untag", "delete", "import", "load", "pull"];
+
 /// Which events of containers.
 #[derive(Debug, Clone)]
 pub struct Selector {
@@ -42,7 +47,7 @@ pub enum News {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     pub action: String,
-    /// Of the container.
+    /// Of the container, or the image.
     pub id: String,
     /// Its labels are among them.
     pub attributes: HashMap<String, String>,
@@ -73,14 +78,30 @@ impl Drop for NewsFeed {
 
 impl Engine {
     pub fn events(&self, selector: Selector) -> NewsFeed {
+        self.feed(HashMap::from([
+            ("type".to_owned(), vec!["container".to_owned()]),
+            ("event".to_owned(), selector.actions.iter().map(ToString::to_string).collect()),
+            ("label".to_owned(), vec![format!("{}={}", selector.label, selector.value)]),
+        ]))
+    }
+
+    /// Of all images: those that go are not known by their labels any more.
+    pub fn image_events(&self) -> NewsFeed {
+        self.feed(HashMap::from([
+            ("type".to_owned(), vec!["image".to_owned()]),
+            ("event".to_owned(), IMAGE_ACTIONS.map(str::to_owned).to_vec()),
+        ]))
+    }
+
+    fn feed(&self, filters: Filters) -> NewsFeed {
         let (sender, news) = mpsc::channel(UNREAD_MAX);
-        let pump = tokio::spawn(pump(self.clone(), selector, sender)).abort_handle();
+        let pump = tokio::spawn(pump(self.clone(), filters, sender)).abort_handle();
         NewsFeed { news, pump }
     }
 
     async fn open_events(
         &self,
-        selector: &Selector,
+        filters: &Filters,
         since: &mut Option<String>,
     ) -> Result<BoxStream<'static, Result<EventMessage, Error>>, EngineError> {
         // Its own clock: ours may differ. It also shows that the engine answers.
@@ -88,24 +109,20 @@ impl Engine {
         if since.is_none() {
             *since = system_time.and_then(|date| unix_seconds(&date)).map(|it| it.to_string());
         }
-        let filters = HashMap::from([
-            ("type".to_owned(), vec!["container".to_owned()]),
-            ("event".to_owned(), selector.actions.iter().map(ToString::to_string).collect()),
-            ("label".to_owned(), vec![format!("{}={}", selector.label, selector.value)]),
-        ]);
-        let options = EventsOptions { since: since.clone(), until: None, filters: Some(filters) };
+        let filters = Some(filters.clone());
+        let options = EventsOptions { since: since.clone(), until: None, filters };
         // Held by the stream: it has to outlive this call.
         let docker = self.docker().await?;
         Ok(docker.events(Some(options)).boxed())
     }
 }
 
-async fn pump(engine: Engine, selector: Selector, news: mpsc::Sender<News>) {
+async fn pump(engine: Engine, filters: Filters, news: mpsc::Sender<News>) {
     let mut since = None;
     let mut backoff = BACKOFF_MIN;
     loop {
         let began = Instant::now();
-        let cut = match engine.open_events(&selector, &mut since).await {
+        let cut = match engine.open_events(&filters, &mut since).await {
             Ok(events) => {
                 // Whoever looks now sees what was before; what comes after is heard, for it is
                 // asked for from an earlier moment on.
