@@ -123,10 +123,11 @@ impl Agent {
         let opened = opened.await.map_err(|error| StartError::Dir(io::Error::other(error)))?;
         let (shared, book, (left, adopted)) = opened?;
         let feed = shared.engine.events(hub::selector(&shared.settings.owner));
+        let images = shared.engine.image_events();
         let (hub, discovery) = (Arc::downgrade(&shared.hub), Arc::downgrade(&shared.discovery));
         let background = [
             tokio::spawn(hub::listen(hub, shared.engine.clone(), feed)).abort_handle(),
-            tokio::spawn(discovery::follow(discovery)).abort_handle(),
+            tokio::spawn(discovery::follow(discovery, images)).abort_handle(),
             tokio::spawn(adopt::run(shared.clone(), left)).abort_handle(),
             tokio::spawn(warm::keep(shared.clone())).abort_handle(),
             tokio::spawn(sweep::run(Arc::downgrade(&shared))).abort_handle(),

@@ -9,17 +9,17 @@ use crate::{
     images::{self, Facts},
 };
 use bollard::models::SystemInfoCgroupVersionEnum;
-use slotmux_docker::{Engine, EngineError};
+use slotmux_docker::{Engine, EngineError, NewsFeed};
 use std::{
     sync::{Arc, Weak},
     time::Duration,
 };
 use tokio::{
     sync::{Mutex, watch},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
-const LOOK_EVERY: Duration = Duration::from_secs(15);
+const LOOK_EVERY: Duration = Duration::from_mins(1);
 const LOOK_AGAIN_MIN: Duration = Duration::from_millis(200);
 /// Whoever asks for what is not there does not make us ask the engine more often than this.
 const APART_MIN: Duration = Duration::from_millis(500);
@@ -105,7 +105,7 @@ impl Discovery {
 }
 
 /// To the end of the agent.
-pub(crate) async fn follow(discovery: Weak<Discovery>) {
+pub(crate) async fn follow(discovery: Weak<Discovery>, mut feed: NewsFeed) {
     let mut again = LOOK_AGAIN_MIN;
     let mut is_away = false;
     loop {
@@ -116,7 +116,10 @@ pub(crate) async fn follow(discovery: Weak<Discovery>) {
             Ok(()) => {
                 again = LOOK_AGAIN_MIN;
                 is_away = false;
-                sleep(LOOK_EVERY).await;
+                // Whatever is told, all are looked at.
+                let _ = timeout(LOOK_EVERY, feed.next()).await;
+                // Of many at once, the last ones are looked at together.
+                sleep(APART_MIN).await;
             }
             Err(error) => {
                 if !is_away {

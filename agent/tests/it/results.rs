@@ -2,13 +2,13 @@
 
 use crate::{
     image::{BROKEN, DIES, docker},
-    lab::{Lab, brief, grade, graded, hex, id, map, order, until},
+    lab::{LIMIT, Lab, brief, grade, graded, hex, id, map, order, until},
 };
 use rmpv::Value;
 use slotmux_agent::{Debug, Graded, JobNews, Kill, Refused, Verdict};
 use slotmux_protocol::CausedBy;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 #[tokio::test]
 async fn a_job_is_graded_and_leaves_nothing() {
@@ -134,22 +134,42 @@ async fn a_job_without_a_task_runs_what_is_in_the_image() {
 }
 
 #[tokio::test]
-async fn an_image_that_comes_later_is_found_when_it_is_asked_for() {
+async fn an_image_that_comes_later_is_found_and_one_that_goes_is_missed() {
     let Some(lab) = Lab::open("an image that comes later") else { return };
     let agent = lab.agent().await;
     lab.task("any", "result success");
+    let mut environments = agent.environments();
     let name = format!("late-{}", lab.settings.owner.replace('_', "-"));
     let container = docker(&["create", crate::image::TAG]).unwrap();
     let label = format!("LABEL org.inginious.grading.name={name}");
-    let image = docker(&["commit", "--change", &label, &container]).unwrap();
+    let tag = format!("slotmux-agent-test:{name}");
+    docker(&["commit", "--change", &label, &container, &tag]).unwrap();
     docker(&["rm", &container]).unwrap();
-    // Whoever looked this moment does not look again at once.
-    tokio::time::sleep(Duration::from_millis(600)).await;
+    let comes = environments.wait_for(|it| it.get("docker", &name).is_some());
+    timeout(LIMIT / 2, comes).await.expect("it is found").unwrap();
     let order = Graded { environment: name.clone(), ..graded("any", &[]) };
     let done = grade(&agent, "1", order).await;
-    docker(&["rmi", "--force", &image]).unwrap();
+    docker(&["rmi", "--force", &tag]).unwrap();
     assert_eq!(brief(&done), (Verdict::Success, "", ""));
-    assert!(agent.environments().borrow().get("docker", &name).is_some());
+    let goes = environments.wait_for(|it| it.get("docker", &name).is_none());
+    timeout(LIMIT / 2, goes).await.expect("it is missed").unwrap();
+}
+
+#[tokio::test]
+async fn a_runtime_that_was_named_is_the_only_one() {
+    let Some(mut lab) = Lab::open("a runtime that was named") else { return };
+    lab.settings.runtimes = vec![slotmux_agent::Runtime {
+        name: "runc".to_owned(),
+        environment_type: "docker".to_owned(),
+        run_as_root: true,
+        gpu: false,
+    }];
+    let agent = lab.agent().await;
+    lab.task("good", "result success");
+    let done = grade(&agent, "1", graded("good", &[])).await;
+    assert_eq!(brief(&done), (Verdict::Success, "", ""));
+    let types: Vec<String> = agent.environments().borrow().0.keys().cloned().collect();
+    assert_eq!(types, ["docker"]);
 }
 
 #[tokio::test]
