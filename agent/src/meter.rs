@@ -20,6 +20,9 @@ use tokio::{sync::mpsc, time::sleep};
 
 const APART_MAX: Duration = Duration::from_millis(150);
 const APART_MIN: Duration = Duration::from_millis(10);
+/// A container that has said its last word is gone in no time.
+const EMPTY_APART_MIN: Duration = Duration::from_millis(1);
+const EMPTY_APART_MAX: Duration = Duration::from_millis(20);
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Processor time in ns, as last seen.
@@ -55,6 +58,22 @@ pub(crate) struct Meter {
 /// What a container has used up to now, where that can be seen without asking.
 pub(crate) fn cpu_now(container_id: &str) -> Option<Duration> {
     Cgroup::of_id(container_id)?.cpu()
+}
+
+/// `None`: that cannot be seen here, or it is gone.
+pub(crate) fn has_processes(container_id: &str) -> Option<bool> {
+    Some(Cgroup::of_id(container_id)?.has_processes())
+}
+
+/// Waits until no process is left. `false`: that cannot be seen here.
+pub(crate) async fn emptied(container_id: &str) -> bool {
+    let Some(cgroup) = Cgroup::of_id(container_id) else { return false };
+    let mut apart = EMPTY_APART_MIN;
+    while cgroup.has_processes() {
+        sleep(apart).await;
+        apart = (apart * 2).min(EMPTY_APART_MAX);
+    }
+    true
 }
 
 impl Meter {

@@ -1,6 +1,6 @@
 //! What a later agent needs to know of jobs that run, should this one be killed.
 //!
-//! Invariant: a job's record is on the disk before its container starts, and gone only when
+//! Invariant: a job's record is written before its container begins with it, and gone only when
 //! nothing of the job is left.
 
 use crate::{containers::PortPair, names::Run};
@@ -99,6 +99,14 @@ impl Store {
         file.sync_data()?;
         fs::rename(&new, &path)?;
         File::open(&self.dir)?.sync_data()
+    }
+
+    /// Only this process may die then, and not its machine: that ends the container as well.
+    pub(crate) fn write_soon(&self, record: &Record) -> io::Result<()> {
+        let path = self.path(&record.run);
+        let new = path.with_extension("new");
+        fs::write(&new, serde_json::to_vec(record)?)?;
+        fs::rename(&new, &path)
     }
 
     pub(crate) fn remove(&self, run: &Run) -> io::Result<()> {

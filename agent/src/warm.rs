@@ -40,6 +40,8 @@ const DEADLINE: Duration = Duration::from_hours(24);
 
 /// A shelf is looked at this often, whether anything was taken from it or not.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// A short job is done by this.
+const LATER: Duration = Duration::from_millis(100);
 /// After one could not be made.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -184,8 +186,8 @@ impl Shelves {
 impl Ready {
     fn is_good(&mut self, wish: &Wish) -> bool {
         // Any news of it is that it has ended, or may have. They may still be on their way.
-        let has_ended =
-            self.news.try_recv().is_ok() || (self.has_cgroup && meter::cpu_now(&self.id).is_none());
+        let has_ended = self.news.try_recv().is_ok()
+            || (self.has_cgroup && meter::has_processes(&self.id) != Some(true));
         !has_ended && self.image == wish.environment.id && self.made.elapsed() < AGE_MAX
     }
 }
@@ -198,6 +200,8 @@ pub(crate) async fn keep(shared: Arc<Shared>) {
     loop {
         // Either way, all of them are looked at.
         let _ = timeout(LOOK_EVERY, shared.warm.changed.notified()).await;
+        // The job that has taken one has the machine first.
+        sleep(LATER).await;
         remove_unwanted(&shared).await;
         while let Some(wish) = shared.warm.missing() {
             // One after another: jobs that run have the machine first.
@@ -258,9 +262,13 @@ async fn fill(shared: &Arc<Shared>, wish: &Wish, run: &Run) -> Result<Ready, Str
     let attached = engine.talk(&id, Hear::Stdout).await;
     let attached = attached.map_err(|error| calls::chain(&error))?;
     calls::start(engine, &id).await?;
+    let has_cgroup = meter::has_processes(&id).is_some();
+    if !has_cgroup && calls::look(engine, &id, async || {}).await.is_some() {
+        return Err("it ended at once".to_owned());
+    }
     Ok(Ready {
         run: run.clone(),
-        has_cgroup: meter::cpu_now(&id).is_some(),
+        has_cgroup,
         id,
         memory_mb: wish.memory_mb,
         attached,

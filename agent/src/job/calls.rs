@@ -85,7 +85,7 @@ pub(crate) async fn start(engine: &Engine, id: &str) -> Result<(), String> {
 }
 
 /// `None`: it runs. Waits for an engine that is away, as long as it takes, and says so once.
-pub(super) async fn look(engine: &Engine, id: &str, is_away: impl AsyncFnOnce()) -> Option<End> {
+pub(crate) async fn look(engine: &Engine, id: &str, is_away: impl AsyncFnOnce()) -> Option<End> {
     let mut is_away = Some(is_away);
     let mut patience = Patience::new(Duration::from_hours(24 * 365));
     loop {

@@ -21,6 +21,9 @@ use std::{collections::BTreeMap, time::Duration};
 use student::{Student, StudentSpec};
 use vessel::{Next, Vessel};
 
+/// What is on its way from a container is here by this.
+const SETTLE: Duration = Duration::from_millis(5);
+
 /// Which container of the job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Who {
@@ -56,6 +59,9 @@ pub(crate) enum Event {
     Away(Who),
     Removed(Who),
     FolderRemoved,
+    /// No process is left in the main container: it says nothing any more, though its stream may
+    /// take a while to end.
+    Emptied,
     /// What was left in a container that could not be heard.
     Recovered(Option<Value>),
     TimeUp(Clock),
@@ -93,6 +99,8 @@ pub(crate) enum Clock {
     Hard(Who),
     /// From the result to the container's end.
     Leave,
+    /// From the end of all processes to that of what they have said.
+    Settle,
     /// From the container's end to that of its stream.
     Drain,
     /// From the end of the stream to that of the container.
@@ -121,6 +129,8 @@ pub(crate) enum Effect {
     Say(Saying),
     /// Its use of processor time and memory.
     Watch(Who, Duration),
+    /// Until no process is left in the main container. May be answered by `Emptied`.
+    WatchProcesses,
     SetClock(Clock, Duration),
     /// Answered by `Ended` or `Runs`.
     Look(Who),
@@ -298,6 +308,10 @@ impl Job {
             // What the container says meanwhile is not heard.
             Event::Away(who) => self.was_cut |= who == Who::Main && self.stream == Stream::Ended,
             Event::Removed(who) => self.removed(who),
+            Event::Emptied if self.decided.is_none() && self.result.is_some() => {
+                out.push(Effect::SetClock(Clock::Settle, SETTLE));
+            }
+            Event::Emptied => {}
             Event::Recovered(result) => self.recovered(result, &mut out),
             Event::TimeUp(clock) => self.time_up(clock, &mut out),
             Event::CpuUp(who) => self.marked(who, Mark::Timeout, &mut out),

@@ -232,6 +232,15 @@ impl Shell {
             }
             Effect::Say(saying) => self.say(&saying),
             Effect::Watch(who, limit) => self.watch(engine, who, limit),
+            Effect::WatchProcesses => {
+                let (id, news) = (self.id(Who::Main), self.news.clone());
+                self.tasks.spawn(async move {
+                    if meter::emptied(&id).await {
+                        // Without a reader the job is over.
+                        let _ = news.send(Event::Emptied).await;
+                    }
+                });
+            }
             Effect::SetClock(clock, after) => self.spawn(async move {
                 sleep(after).await;
                 Event::TimeUp(clock)
@@ -468,7 +477,7 @@ impl Shell {
         let (store, talk) = (self.shared.store.clone(), self.talk.clone());
         let processes = self.work.house.processes;
         self.tasks.spawn(async move {
-            let record = tokio::task::spawn_blocking(move || store.write(&record));
+            let record = tokio::task::spawn_blocking(move || store.write_soon(&record));
             let limited = if ready.memory_mb == memory_mb {
                 Ok(())
             } else {

@@ -1,7 +1,7 @@
 //! The files of a container's cgroup, of version 1 or 2.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -72,6 +72,14 @@ impl Cgroup {
         }
     }
 
+    /// What is gone has none.
+    pub(crate) fn has_processes(&self) -> bool {
+        let (Self::V1 { cpuacct: dir, .. } | Self::V2 { dir }) = self;
+        let found = fs::read(dir.join("cgroup.procs"));
+        // Version 2 refuses it where there are threads of their own.
+        found.map_or_else(|error| error.kind() != io::ErrorKind::NotFound, |it| !it.is_empty())
+    }
+
     /// Whether it waits for memory (version 1), or something in it was killed for want of it.
     pub(crate) fn is_out_of_memory(&self) -> bool {
         let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
@@ -113,6 +121,10 @@ mod tests {
         let cgroup = Cgroup::of_lines(root, lines, "abc").unwrap();
         assert_eq!(cgroup.cpu(), Some(Duration::from_millis(1500)));
         assert!(cgroup.is_out_of_memory());
+        write(root, "cpu,cpuacct/docker/abc/cgroup.procs", "12\n");
+        assert!(cgroup.has_processes());
+        write(root, "cpu,cpuacct/docker/abc/cgroup.procs", "");
+        assert!(!cgroup.has_processes());
         assert_eq!(Cgroup::of_lines(root, lines, "other"), None, "of another container by now");
 
         let root = tempfile::tempdir().unwrap();
@@ -125,6 +137,6 @@ mod tests {
         assert_eq!(cgroup.cpu(), Some(Duration::from_millis(250)));
         assert!(!cgroup.is_out_of_memory());
         fs::remove_dir_all(root.join("system.slice")).unwrap();
-        assert_eq!(cgroup.cpu(), None);
+        assert_eq!((cgroup.cpu(), cgroup.has_processes()), (None, false));
     }
 }

@@ -111,7 +111,8 @@ impl Job {
                 self.crash("Cannot start container", CausedBy::Infra, out);
             }
             Clock::Hard(who) => self.marked(who, Mark::Timeout, out),
-            Clock::Leave => self.conclude(out),
+            Clock::Settle if self.result.is_none() => {}
+            Clock::Leave | Clock::Settle => self.conclude(out),
             Clock::Drain if self.end.is_some() => self.conclude(out),
             Clock::Launch | Clock::Drain => {}
             Clock::Look => self.look(Who::Main, out),

@@ -193,7 +193,8 @@ impl Job {
         match message {
             FromContainer::Result(result) => {
                 if self.result.is_none() {
-                    out.push(Effect::SetClock(Clock::Leave, LEAVE));
+                    let leave = Effect::SetClock(Clock::Leave, LEAVE);
+                    out.extend([leave, Effect::WatchProcesses]);
                 }
                 self.result = Some(result);
             }

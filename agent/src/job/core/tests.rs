@@ -119,6 +119,19 @@ fn a_limit_never_overrides_a_result_that_came_before() {
 }
 
 #[test]
+fn a_result_is_told_when_no_process_is_left_and_the_last_one_counts() {
+    let mut job = running();
+    assert!(job.apply(Event::Heard(result())).contains(&Effect::WatchProcesses));
+    let effects = job.apply(Event::Emptied);
+    assert!(matches!(effects[..], [Effect::SetClock(Clock::Settle, _)]), "{effects:?}");
+    let last = Value::Map(vec![("result".into(), "failed".into())]);
+    job.apply(Event::Heard(FromContainer::Result(last.clone())));
+    let effects = job.apply(Event::TimeUp(Clock::Settle));
+    let Some(Conclusion::Ended { result, .. }) = answer(&effects) else { panic!("{effects:?}") };
+    assert_eq!(*result, Some(last));
+}
+
+#[test]
 fn one_mark_overrides_another_until_it_was_told() {
     let mut job = running();
     let effects = told(

@@ -124,12 +124,13 @@ impl World {
             11 => Event::TimeUp(Clock::Patience),
             12 => Event::TimeUp(Clock::Launch),
             // Too late, twice, or about nothing.
-            _ => match which % 7 {
+            _ => match which % 8 {
                 0 => Event::Attached,
                 1 => Event::Runs(who),
                 2 => Event::Recovered(None),
                 3 => Event::TimeUp(Clock::Drain),
                 5 => Event::Away(who),
+                6 => Event::Emptied,
                 4 => Event::NotAttached(String::new()),
                 _ => Event::TimeUp(Clock::Reattach),
             },
@@ -169,6 +170,7 @@ impl World {
             }
             Effect::Start(who) => Event::NotStarted(who, String::new()),
             Effect::SetClock(clock, _) => Event::TimeUp(clock),
+            Effect::WatchProcesses => Event::Emptied,
             Effect::Look(who) if well => Event::Ended(who, exited(0)),
             Effect::Look(who) => Event::Runs(who),
             Effect::Remove(who) => {
