@@ -33,6 +33,11 @@ if grep -rnE '^\s*use (tokio|actix|serde|std::time)' pool/src/core.rs pool/src/c
   fault "the state core imports what is not pure"
 fi
 
+if grep -rnE '^\s*use (tokio|bollard|slotmux_docker|std::(fs|io|net)|std::time::\{?(Instant|SystemTime))' \
+  agent/src/job/core.rs agent/src/job/core; then
+  fault "the state machine of a job imports what is not pure"
+fi
+
 # actix is named in one file, so that replacing it is an afternoon's work.
 while read -r file; do
   [ "$file" = pool/src/actor.rs ] || fault "actix is named in $file"

@@ -150,10 +150,13 @@ impl Job {
     }
 
     fn answer(&mut self, out: &mut Vec<Effect>) {
-        if let (false, Some(conclusion)) = (self.answered, &self.decided) {
-            self.answered = true;
-            out.push(Effect::Answer(conclusion.clone()));
+        if self.answered || self.decided.is_none() {
+            return;
         }
+        self.answered = true;
+        // A result may be large, and is told once: what stays is that there was a decision.
+        let told = self.decided.replace(Conclusion::Marked(Mark::Killed));
+        out.extend(told.map(Effect::Answer));
     }
 
     /// Gives back what those had that are gone.

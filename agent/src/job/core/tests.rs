@@ -1,5 +1,8 @@
 use super::{student::Rules, *};
-use crate::{Environment, Environments, wire::RunStudent};
+use crate::{
+    Environment, Environments,
+    wire::{FromContainer, RunStudent},
+};
 use proptest::prelude::*;
 use slotmux_protocol::CausedBy;
 use std::collections::{BTreeMap, BTreeSet};
