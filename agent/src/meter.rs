@@ -60,6 +60,15 @@ pub(crate) fn cpu_now(container_id: &str) -> Option<Duration> {
     Cgroup::of_id(container_id)?.cpu()
 }
 
+/// As far as that can be had here: without it, a container goes on without what was killed.
+pub(crate) fn end_as_one(container_id: &str) {
+    if let Some(cgroup) = Cgroup::of_id(container_id)
+        && let Err(error) = cgroup.end_as_one()
+    {
+        tracing::debug!(container = container_id, %error, "its processes do not end as one");
+    }
+}
+
 /// `None`: that cannot be seen here, or it is gone.
 pub(crate) fn has_processes(container_id: &str) -> Option<bool> {
     Some(Cgroup::of_id(container_id)?.has_processes())

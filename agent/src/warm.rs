@@ -262,6 +262,7 @@ async fn fill(shared: &Arc<Shared>, wish: &Wish, run: &Run) -> Result<Ready, Str
     let attached = engine.talk(&id, Hear::Stdout).await;
     let attached = attached.map_err(|error| calls::chain(&error))?;
     calls::start(engine, &id).await?;
+    meter::end_as_one(&id);
     let has_cgroup = meter::has_processes(&id).is_some();
     if !has_cgroup && calls::look(engine, &id, async || {}).await.is_some() {
         return Err("it ended at once".to_owned());

@@ -22,7 +22,7 @@ use crate::{
     containers::{CgroupVersion, PortPair},
     folder::Folder,
     hub::{Enrolment, Memory},
-    meter::CpuSeen,
+    meter::{self, CpuSeen},
     names::Run,
     ports::Taken,
     shared::Shared,
@@ -102,6 +102,7 @@ impl Shell {
             news: news.clone(),
             inbox: Arc::new(Mutex::new(inbox)),
             is_told: Arc::default(),
+            may_speak: Arc::new(watch::channel(false).0),
         };
         let output_bytes = match &work.kind {
             Kind::Plain(order) => order.limits.output_bytes,
@@ -141,6 +142,7 @@ impl Shell {
     pub(super) fn inherit(&mut self, id: String, ports: Vec<PortPair>, used_before: Duration) {
         self.used_before.set(used_before);
         self.talk.is_told.store(true, Ordering::Relaxed);
+        self.talk.may_speak.send_replace(true);
         if !ports.is_empty() {
             let outer = ports.iter().map(|it| it.outer).collect();
             self.ports.insert(Who::Main, (self.shared.ports.take_these(&outer), ports));
@@ -152,6 +154,7 @@ impl Shell {
     /// A container that was started ahead.
     pub(super) fn warmed(&mut self, ready: Ready) {
         self.made(Who::Main, ready.id.clone());
+        self.talk.may_speak.send_replace(true);
         self.was_warm = true;
         self.warm = Some(ready);
     }
@@ -234,10 +237,19 @@ impl Shell {
             // It runs, and has just been told what to do.
             return self.now.push_back(Event::Started(Who::Main));
         }
-        let id = self.id(who);
+        let (id, may_speak) = (self.id(who), self.talk.may_speak.clone());
+        let is_graded = matches!(self.work.kind, Kind::Graded(_));
         self.spawn(async move {
             match calls::start(&engine, &id).await {
-                Ok(()) => Event::Started(who),
+                Ok(()) => {
+                    if is_graded {
+                        meter::end_as_one(&id);
+                    }
+                    if who == Who::Main {
+                        may_speak.send_replace(true);
+                    }
+                    Event::Started(who)
+                }
                 Err(why) => Event::NotStarted(who, why),
             }
         });

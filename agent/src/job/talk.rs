@@ -21,7 +21,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
-    sync::{Mutex, mpsc},
+    sync::{Mutex, mpsc, watch},
     time::sleep,
 };
 
@@ -47,6 +47,9 @@ pub(super) struct Talk {
     pub(super) inbox: Arc<Mutex<mpsc::Receiver<Bytes>>>,
     /// Whether it was told the first message, whole.
     pub(super) is_told: Arc<AtomicBool>,
+    /// Whether it may be told anything: between its start and its beginning there is something to
+    /// be done.
+    pub(super) may_speak: Arc<watch::Sender<bool>>,
 }
 
 #[derive(Debug)]
@@ -122,6 +125,8 @@ impl Talk {
     }
 
     async fn speak(&self, mut input: Input, first: Bytes) {
+        // Its sender is here.
+        let _ = self.may_speak.subscribe().wait_for(|it| *it).await;
         if !self.is_told.load(Ordering::Relaxed) {
             if let Err(error) = say(&mut input, &first).await {
                 tracing::debug!(%error, "a container was not told what to do");

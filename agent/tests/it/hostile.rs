@@ -121,6 +121,7 @@ async fn a_container_has_few_powers_and_what_is_written_on_it_is_ours() {
     assert_eq!(field("CapBnd"), "00000000000000fb");
     assert_eq!((&*field("NoNewPrivs"), &*field("Seccomp")), ("1", "2"));
 
+    lab.is_clean().await;
     lab.task("sleep", "sleep 60000");
     let follower = agent.submit(crate::lab::order("2", graded("sleep", &[]))).unwrap();
     until("its container runs", || !lab.containers().is_empty()).await;
