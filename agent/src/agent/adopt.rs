@@ -18,13 +18,19 @@ use crate::{
     },
     names::{self, Run},
     parameters::Parameters,
+    ports::Taken,
     shared::Shared,
     store::{GradedRecord, Record, RecordKind},
 };
 use rmpv::Value;
 use slotmux_docker::{Listed, State};
 use slotmux_protocol::CausedBy;
-use std::{collections::HashSet, io, sync::Arc, time::Duration, time::SystemTime};
+use std::{
+    collections::{BTreeSet, HashSet},
+    io,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 use tokio::{sync::watch, time::sleep};
 
 const ASK_AGAIN_MIN: Duration = Duration::from_millis(100);
@@ -39,6 +45,8 @@ pub(super) struct Left {
     run: Run,
     record: Record,
     seat: Seat,
+    /// Taken before any other job could take them.
+    ports: Taken,
 }
 
 /// Gives each job of before its seat, so that doors may follow it.
@@ -58,7 +66,8 @@ pub(super) fn enter(
         seat.answered_by(refusal(&record));
         followers.push(JobFollower::new(id, seat.known().subscribe()));
         shared.runs().insert(run.clone());
-        left.push(Left { run, record, seat });
+        let ports = shared.ports.take_these(&ports(&record));
+        left.push(Left { run, record, seat, ports });
     }
     Ok((left, followers))
 }
@@ -70,6 +79,10 @@ pub(super) async fn run(shared: Arc<Shared>, left: Vec<Left>) {
             break facts;
         }
     };
+    // Students of those that go on are of these.
+    if let Err(error) = shared.discovery.look().await {
+        tracing::warn!(error = chain(&error), "images not listed");
+    }
     let listed = list(&shared).await;
     let mut kept = HashSet::new();
     let mut jobs = Vec::new();
@@ -122,7 +135,7 @@ async fn remove_folders(shared: &Shared, kept: &HashSet<String>) {
 
 /// One job of before, to its end.
 async fn take_up(shared: Arc<Shared>, facts: Arc<Facts>, left: Left, containers: Vec<Listed>) {
-    let Left { run, record, seat } = left;
+    let Left { run, record, seat, ports } = left;
     seat.begin();
     let role = |it: &Listed| it.labels.get(names::ROLE).cloned().unwrap_or_default();
     let mut sockets_lost = Vec::new();
@@ -150,7 +163,7 @@ async fn take_up(shared: Arc<Shared>, facts: Arc<Facts>, left: Left, containers:
                 plan,
                 work,
                 container_id,
-                ports: graded.port_pairs(),
+                ports: (ports, graded.port_pairs()),
                 used_before: Duration::from_nanos(graded.used_before_ns),
                 sockets_lost,
             };
@@ -197,6 +210,14 @@ async fn give_up(
     refusal_of(kind).failed(known, failure);
     remove_folder(shared, &Folder::at(shared.jobs_dir().join(run.as_str()))).await;
     run::forget(shared, run).await;
+}
+
+/// Of this machine.
+fn ports(record: &Record) -> BTreeSet<u16> {
+    match &record.kind {
+        RecordKind::Graded(graded) => graded.ports.iter().map(|(_, outer)| *outer).collect(),
+        RecordKind::Plain => BTreeSet::new(),
+    }
 }
 
 fn refusal(record: &Record) -> Refusal {

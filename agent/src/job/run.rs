@@ -8,8 +8,10 @@ use super::{
 use crate::{
     GradedDone, JobDone, JobKind, JobOrder, Verdict,
     agent::Known,
+    containers::PortPair,
     names::Run,
     parameters::previous_state,
+    ports::Taken,
     shared::Shared,
     warm::{Ready, Wish},
 };
@@ -94,7 +96,7 @@ pub(crate) struct Adopted {
     pub(crate) plan: Plan,
     pub(crate) work: Work,
     pub(crate) container_id: String,
-    pub(crate) ports: Vec<crate::containers::PortPair>,
+    pub(crate) ports: (Taken, Vec<PortPair>),
     pub(crate) hard_left: Duration,
     /// Processor time from before the job.
     pub(crate) used_before: Duration,

@@ -13,7 +13,7 @@ use super::{
     core::{Conclusion, Effect, Event, Who},
     prepare::{Kind, Work},
     recover,
-    talk::{Captures, Talk},
+    talk::{Captures, Talk, Unsaid},
 };
 use crate::{
     JobUsage,
@@ -100,7 +100,7 @@ impl Shell {
         let (outbox, inbox) = mpsc::channel(UNSAID_MAX);
         let talk = Talk {
             news: news.clone(),
-            inbox: Arc::new(Mutex::new(inbox)),
+            inbox: Arc::new(Mutex::new(Unsaid::new(inbox))),
             is_told: Arc::default(),
             may_speak: Arc::new(watch::channel(false).0),
         };
@@ -139,13 +139,17 @@ impl Shell {
     }
 
     /// Of an agent before this one: what it had, and that it was told what to do.
-    pub(super) fn inherit(&mut self, id: String, ports: Vec<PortPair>, used_before: Duration) {
+    pub(super) fn inherit(
+        &mut self,
+        id: String,
+        ports: (Taken, Vec<PortPair>),
+        used_before: Duration,
+    ) {
         self.used_before.set(used_before);
         self.talk.is_told.store(true, Ordering::Relaxed);
         self.talk.may_speak.send_replace(true);
-        if !ports.is_empty() {
-            let outer = ports.iter().map(|it| it.outer).collect();
-            self.ports.insert(Who::Main, (self.shared.ports.take_these(&outer), ports));
+        if !ports.1.is_empty() {
+            self.ports.insert(Who::Main, ports);
         }
         self.started = Some(Instant::now());
         self.made(Who::Main, id);

@@ -44,12 +44,33 @@ const BAD_TOLD_MAX: u32 = 5;
 pub(super) struct Talk {
     pub(super) news: mpsc::Sender<Event>,
     /// What is to be told it, after the first message.
-    pub(super) inbox: Arc<Mutex<mpsc::Receiver<Bytes>>>,
+    pub(super) inbox: Arc<Mutex<Unsaid>>,
     /// Whether it was told the first message, whole.
     pub(super) is_told: Arc<AtomicBool>,
     /// Whether it may be told anything: between its start and its beginning there is something to
     /// be done.
     pub(super) may_speak: Arc<watch::Sender<bool>>,
+}
+
+/// What is to be told a container, also over the next connection.
+#[derive(Debug)]
+pub(super) struct Unsaid {
+    messages: mpsc::Receiver<Bytes>,
+    /// The connection broke while it was said.
+    half_said: Option<Bytes>,
+}
+
+impl Unsaid {
+    pub(super) fn new(messages: mpsc::Receiver<Bytes>) -> Self {
+        Self { messages, half_said: None }
+    }
+
+    async fn next(&mut self) -> Option<Bytes> {
+        match self.half_said.take() {
+            Some(message) => Some(message),
+            None => self.messages.recv().await,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -136,8 +157,9 @@ impl Talk {
         }
         drop(first);
         let mut inbox = self.inbox.lock().await;
-        while let Some(message) = inbox.recv().await {
+        while let Some(message) = inbox.next().await {
             if let Err(error) = say(&mut input, &message).await {
+                inbox.half_said = Some(message);
                 tracing::debug!(%error, "a container does not listen any more");
                 return;
             }

@@ -2,9 +2,9 @@
 
 use crate::{
     image::docker,
-    lab::{Lab, brief, done, graded, map, order, until},
+    lab::{Lab, brief, done, graded, id, map, order, until},
 };
-use slotmux_agent::{Agent, AgentHandle, Graded, JobDone, JobFollower, StartError, Verdict};
+use slotmux_agent::{Agent, AgentHandle, Debug, Graded, JobDone, JobFollower, StartError, Verdict};
 use std::fs;
 use tokio::runtime::Runtime;
 
@@ -82,6 +82,27 @@ fn a_job_of_an_agent_that_died_goes_on_and_is_answered_by_the_next_one() {
         until("the slots are free", || agent.slots().borrow().free == 2).await;
         let again = Agent::start(lab.settings.clone()).await;
         assert!(matches!(again, Err(StartError::Taken)), "one agent at a time");
+    });
+}
+
+#[test]
+fn ports_of_a_job_that_goes_on_are_given_to_no_other() {
+    let Some(mut lab) = Lab::open("ports of an agent that dies") else { return };
+    lab.settings.ports = lab.port()..=lab.port();
+    lab.task("sleep", "sleep 60000");
+    let ssh = || Graded { debug: Debug::Ssh, ..graded("sleep", &[]) };
+    let doomed = Doomed::start(&lab);
+    doomed.agent.submit(order("1", ssh())).unwrap();
+    on_runtime(until("it runs", || running(&lab) == 1));
+    doomed.die();
+    on_runtime(async {
+        let (agent, mut adopted) = take_up(&lab).await;
+        let done = graded_done(agent.submit(order("2", ssh())).unwrap()).await;
+        assert!(done.text.starts_with("No ports"), "{}", done.text);
+        agent.kill(&id("1"));
+        let done = graded_done(adopted.pop().unwrap()).await;
+        assert_eq!(brief(&done), (Verdict::Killed, "", "before"));
+        lab.is_clean().await;
     });
 }
 
