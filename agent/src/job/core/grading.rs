@@ -103,7 +103,7 @@ impl Job {
 
     pub(super) fn not_made(&mut self, who: Who, failure: NotMade, out: &mut Vec<Effect>) {
         let Some(next) = self.vessel(who).map(|it| it.not_made(failure.in_doubt)) else { return };
-        tracing::warn!(?who, why = failure.why, "container not created");
+        tell_failure(who, &failure.why, "create");
         // What the engine refuses at once was asked wrongly.
         let by = if failure.in_doubt { CausedBy::Infra } else { CausedBy::Client };
         let (text, by) = self.why(CANNOT_CREATE, &failure.why, by);
@@ -167,7 +167,7 @@ impl Job {
 
     pub(super) fn not_started(&mut self, who: Who, why: &str, out: &mut Vec<Effect>) {
         let Some(next) = self.vessel(who).map(Vessel::not_started) else { return };
-        tracing::warn!(?who, why, "container not started");
+        tell_failure(who, why, "start");
         // In a runtime's words, on all engines.
         let is_wrong = ["executable file not found", "no such file", "ermission denied"];
         let is_wrong = is_wrong.iter().any(|words| why.contains(words));
@@ -226,7 +226,8 @@ impl Job {
         let spec = match rules.check(asked, self.students.values()) {
             Ok(spec) => spec,
             Err(why) => {
-                tracing::info!(%why, "student container denied");
+                // As often as a container likes.
+                tracing::debug!(%why, "student container denied");
                 // Another answer would be taken for that of the first one.
                 if why != Denied::Twice {
                     let socket_id = asked.socket_id.clone();
@@ -283,5 +284,13 @@ impl Job {
             StreamEnd::Ended if self.end.is_some() => self.conclude_heard(out),
             StreamEnd::Ended => out.push(Effect::SetClock(Clock::Look, LOOK)),
         }
+    }
+}
+
+/// A job fails once; its students as often as it likes.
+fn tell_failure(who: Who, why: &str, step: &str) {
+    match who {
+        Who::Main => tracing::warn!(why, step, "container failed before it ran"),
+        Who::Student(_) => tracing::debug!(why, step, "student container failed before it ran"),
     }
 }
