@@ -93,6 +93,7 @@ fn import(root: &Path, tag: &str, name: &str, changes: &[&str]) {
     if docker(&["image", "inspect", tag, "--format", format]).is_ok_and(|it| it == label) {
         return;
     }
+    let old = docker(&["image", "inspect", tag, "--format", "{{.Id}}"]);
     let mut command = Command::new("docker");
     command.args(["import", "--change", "ENV PATH=/bin"]);
     for (key, value) in [
@@ -112,4 +113,8 @@ fn import(root: &Path, tag: &str, name: &str, changes: &[&str]) {
     tar.append_dir_all(".", root.join("root")).unwrap();
     import.stdin.take().unwrap().write_all(&tar.into_inner().unwrap()).unwrap();
     assert!(import.wait().unwrap().success(), "image {tag} is made");
+    if let Ok(old) = old {
+        // Another test process may have containers of it.
+        let _ = docker(&["rmi", &old]);
+    }
 }
