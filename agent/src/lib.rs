@@ -17,6 +17,8 @@ mod images;
 mod job;
 mod meter;
 mod names;
+mod ingi;
+mod msgpack;
 mod order;
 mod parameters;
 mod ports;
@@ -27,6 +29,7 @@ mod store;
 mod verdict;
 mod warm;
 mod wire;
+mod zmtp;
 
 pub use agent::{
     Agent, AgentHandle, JobFollower, JobNews, Kill, Refused, Slots, SshDebug, StartError,
@@ -38,3 +41,4 @@ pub use order::{
 };
 pub use settings::{Runtime, Settings};
 pub use verdict::{GradedDone, JobDone, JobUsage, Output, PlainDone, Verdict};
+pub use zmtp::{Address, AddressError};
