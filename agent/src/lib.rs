@@ -14,11 +14,12 @@ mod environments;
 mod folder;
 mod hub;
 mod images;
-mod job;
-mod meter;
-mod names;
 mod ingi;
+mod job;
+mod jobs;
+mod meter;
 mod msgpack;
+mod names;
 mod order;
 mod parameters;
 mod ports;
@@ -35,6 +36,7 @@ pub use agent::{
     Agent, AgentHandle, JobFollower, JobNews, Kill, Refused, Slots, SshDebug, StartError,
 };
 pub use environments::{Environment, Environments};
+pub use ingi::{BackendSettings, serve_backend};
 pub use order::{
     BadJobId, Debug, Graded, JOB_ID_BYTES_MAX, JobId, JobKind, JobOrder, Plain, PlainLimits,
     PlainNetwork, Priority,
