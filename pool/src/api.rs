@@ -13,14 +13,13 @@ mod execute;
 mod guard;
 mod leases;
 mod live;
-mod serve;
 mod status;
 #[cfg(test)]
 mod tests;
 mod tools;
 
 pub use document::openapi;
-pub use serve::{ServeSettings, serve};
+pub use slotmux_edge::{ServeSettings, serve};
 
 use crate::routes::Routes;
 use axum::{
@@ -29,6 +28,7 @@ use axum::{
     routing::{get, post},
 };
 use futures_util::future::BoxFuture;
+use slotmux_edge::{no_such_method, no_such_path};
 use slotmux_protocol::{
     LeaseId, Limits, Problem, TrajectoryId,
     v1::{AcquireRequest, Event, Lease, Seconds, Status},
@@ -127,8 +127,8 @@ pub fn router(pool: impl Leases, settings: ApiSettings) -> Router {
         .route("/execute", post(atropos::execute))
         .route("/release", post(atropos::release))
         .route("/status", get(atropos::status))
-        .fallback(guard::no_such_path)
-        .method_not_allowed_fallback(guard::no_such_method)
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
         .layer(from_fn_with_state(api.clone(), guard::guard))
         .with_state(api)
 }
