@@ -81,6 +81,10 @@ name! {
     ExecutionId
 }
 name! {
+    /// A job of an agent, as its client names it. The same name again means the same job.
+    JobName
+}
+name! {
     /// A container, by the name that its pool gave it before it was launched.
     ContainerId
 }

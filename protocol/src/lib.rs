@@ -6,6 +6,7 @@
 pub mod atropos;
 mod frame;
 mod ids;
+pub mod job;
 mod limits;
 pub mod link;
 mod problem;
@@ -16,7 +17,8 @@ pub mod v1;
 
 pub use frame::{Decoder, FrameError, encode};
 pub use ids::{
-    ContainerId, Epoch, ExecutionId, IdError, LeaseId, ProfileName, SlotIndex, TrajectoryId,
+    ContainerId, Epoch, ExecutionId, IdError, JobName, LeaseId, ProfileName, SlotIndex,
+    TrajectoryId,
 };
 pub use limits::{CallLimits, Limits, SlotLimits};
 pub use problem::{Code, Problem};

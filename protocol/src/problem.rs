@@ -37,6 +37,7 @@ codes! {
     UnknownLease, "unknown_lease", 404;
     UnknownSlot, "unknown_slot", 404;
     UnknownProfile, "unknown_profile", 404;
+    UnknownJob, "unknown_job", 404;
     UnknownTool, "unknown_tool", 422;
     /// JSON, but not what this call takes; `field` says where.
     Invalid, "invalid", 422;
@@ -48,10 +49,16 @@ codes! {
     Superseded, "superseded", 409;
     /// The same execution id came with another call.
     ExecutionIdReused, "execution_id_reused", 409;
+    /// The same job id came with another job.
+    JobIdReused, "job_id_reused", 409;
+    /// The job is not done yet.
+    JobNotDone, "job_not_done", 409;
     /// The lease was taken away; `detail` says why.
     LeaseRevoked, "lease_revoked", 410;
     LeaseExpired, "lease_expired", 410;
     LeaseReleased, "lease_released", 410;
+    /// The job was done, and what it came to is no longer kept.
+    JobDropped, "job_dropped", 410;
     TooLarge, "too_large", 413;
     /// Too many calls or requests wait already.
     QueueFull, "queue_full", 429;
