@@ -7,6 +7,7 @@
 //! order news of it come, and nothing of it is left afterwards.
 
 mod agent;
+mod api;
 mod capture;
 mod containers;
 mod discovery;
@@ -35,6 +36,7 @@ mod zmtp;
 pub use agent::{
     Agent, AgentHandle, JobFollower, JobNews, Kill, Refused, Slots, SshDebug, StartError,
 };
+pub use api::{ApiSettings, openapi, router};
 pub use environments::{Environment, Environments};
 pub use ingi::{BackendSettings, serve_backend};
 pub use order::{

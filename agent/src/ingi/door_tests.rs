@@ -24,10 +24,10 @@ struct House {
 
 impl House {
     async fn open() -> Self {
-        Self::with(Router::new().await, |_| {}).await
+        Self::with(Router::new().await, |_| {})
     }
 
-    async fn with(router: Router, change: impl FnOnce(&mut BackendSettings)) -> Self {
+    fn with(router: Router, change: impl FnOnce(&mut BackendSettings)) -> Self {
         let jobs = FakeJobs::new(4);
         let mut settings = BackendSettings::new(router.address().parse().unwrap(), "test");
         settings.silence_max = LIMIT;
@@ -102,7 +102,7 @@ async fn it_says_hello_and_answers_pings_on_every_kind_of_address() {
     let routers =
         [Router::new().await, Router::bind("[::1]:0").await, Router::ipc(&dir.path().join("s"))];
     for router in routers {
-        let house = House::with(router, |_| {}).await;
+        let house = House::with(router, |_| {});
         let mut peer = house.router.accept().await;
         let hello = peer.expect("AgentHello").await;
         assert_eq!(hello["friendly_name"], "test".into());
@@ -201,7 +201,7 @@ async fn a_job_that_is_refused_is_answered_with_the_state_before() {
 #[tokio::test]
 async fn a_silent_backend_is_left_and_its_jobs_go_on() {
     let silence = Duration::from_millis(200);
-    let house = House::with(Router::new().await, |it| it.silence_max = silence).await;
+    let house = House::with(Router::new().await, |it| it.silence_max = silence);
     let mut first = house.greeted().await;
     give(&mut first, "j").await;
     assert_eq!(first.hear().await, None, "it is left");
