@@ -5,7 +5,7 @@
 
 use crate::JobId;
 use bytes::Bytes;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque, hash_map::Entry};
 
 /// What is kept for a backend that does not come back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,8 @@ pub(super) struct Outbox {
     room: Room,
     /// First those that were sent, then the others.
     answers: VecDeque<Answer>,
-    jobs: HashSet<JobId>,
+    /// How many answers each has: an id can come again once its answer is on its way.
+    jobs: HashMap<JobId, usize>,
     bytes: usize,
     /// How many at the front were sent on this connection.
     sent: usize,
@@ -39,7 +40,7 @@ struct Answer {
 
 impl Outbox {
     pub(super) fn new(room: Room) -> Self {
-        let (answers, jobs) = (VecDeque::new(), HashSet::new());
+        let (answers, jobs) = (VecDeque::new(), HashMap::new());
         Self { room, answers, jobs, bytes: 0, sent: 0, last: 0 }
     }
 
@@ -48,13 +49,18 @@ impl Outbox {
     }
 
     pub(super) fn holds(&self, job: &JobId) -> bool {
-        self.jobs.contains(job)
+        self.jobs.contains_key(job)
+    }
+
+    /// Whether an answer is there that was not even sent on this connection.
+    pub(super) fn withholds(&self, job: &JobId) -> bool {
+        self.holds(job) && self.answers.iter().skip(self.sent).any(|it| it.job == *job)
     }
 
     /// Returns the jobs whose answers had to make room. An answer alone always fits.
     pub(super) fn put(&mut self, job: JobId, message: Bytes) -> Vec<JobId> {
         self.bytes += message.len();
-        self.jobs.insert(job.clone());
+        *self.jobs.entry(job.clone()).or_default() += 1;
         self.answers.push_back(Answer { job, message, receipt: 0 });
         let mut dropped = Vec::new();
         while self.answers.len() > 1 && self.is_over() {
@@ -97,7 +103,12 @@ impl Outbox {
         let answer = self.answers.pop_front()?;
         self.sent = self.sent.saturating_sub(1);
         self.bytes -= answer.message.len();
-        self.jobs.remove(&answer.job);
+        if let Entry::Occupied(mut count) = self.jobs.entry(answer.job.clone()) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
         Some(answer.job)
     }
 }
@@ -134,6 +145,19 @@ mod tests {
         assert!(outbox.holds(&id(2)));
         outbox.arrived(third);
         assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn an_id_can_come_again_once_its_answer_is_on_its_way() {
+        let mut outbox = Outbox::new(ROOM);
+        put(&mut outbox, 1, 1);
+        assert!(outbox.withholds(&id(1)) && !outbox.withholds(&id(2)));
+        let (_, first) = outbox.send_next().unwrap();
+        assert!(!outbox.withholds(&id(1)) && outbox.holds(&id(1)));
+        put(&mut outbox, 1, 2);
+        assert!(outbox.withholds(&id(1)));
+        outbox.arrived(first);
+        assert!(outbox.holds(&id(1)) && outbox.withholds(&id(1)));
     }
 
     #[test]

@@ -160,7 +160,7 @@ impl<J: Jobs> Door<J> {
     /// `None`: it is in hand already, and will be answered once.
     fn known_to_be_new(&self, job_id: String) -> Option<JobId> {
         match JobId::try_from(job_id) {
-            Ok(id) if self.followed.holds(&id) || self.outbox.holds(&id) => {
+            Ok(id) if self.followed.holds(&id) || self.outbox.withholds(&id) => {
                 tracing::warn!(job = %id, "job that came again ignored");
                 None
             }

@@ -6,11 +6,15 @@
 #[cfg(test)]
 mod adoption;
 #[cfg(test)]
+mod backend_door;
+#[cfg(test)]
 mod cuts;
 #[cfg(test)]
 mod door;
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod http_door;
 #[cfg(test)]
 mod image;
 #[cfg(test)]
@@ -23,6 +27,10 @@ mod many;
 mod plain;
 #[cfg(test)]
 mod results;
+#[cfg(test)]
+mod router;
+#[cfg(test)]
+mod soak;
 #[cfg(test)]
 mod students;
 #[cfg(test)]
