@@ -9,6 +9,8 @@ mod commands;
 mod dealer;
 mod frames;
 mod greeting;
+mod identity;
 
 pub use address::{Address, AddressError};
 pub(crate) use dealer::{Dealer, DealerError, Heard};
+pub(crate) use identity::Identity;

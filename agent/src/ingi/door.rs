@@ -8,10 +8,13 @@ use super::{
     followed::Followed,
     outbox::{Outbox, Room},
     pause::Pause,
+    session::Lost,
 };
 use crate::{
     Address, Environments, GradedDone, JobDone, JobFollower, JobId, JobNews, Slots, SshDebug,
-    Verdict, jobs::Jobs, zmtp::Dealer,
+    Verdict,
+    jobs::Jobs,
+    zmtp::{Dealer, DealerError, Identity},
 };
 use slotmux_protocol::CausedBy;
 use std::{collections::VecDeque, sync::Arc, time::Duration};
@@ -36,6 +39,12 @@ pub struct BackendSettings {
     pub connect_wait: Duration,
     /// A backend that says nothing for this long is not there: it pings each second.
     pub silence_max: Duration,
+    /// After a connection was lost with jobs in hand: a backend that still knows this agent pings
+    /// it within this time. One that does not gets a hello.
+    pub recognition_wait: Duration,
+    /// A hello on a connection that is to follow another one is answered with a ping within this
+    /// time, or the backend has not noticed that the other one is gone.
+    pub mute_wait: Duration,
     /// For jobs to end, once the agent is to end.
     pub jobs_wait: Duration,
     /// For their answers to arrive, after that.
@@ -52,6 +61,8 @@ impl BackendSettings {
             kept_bytes_max: 512 << 20,
             connect_wait: Duration::from_secs(10),
             silence_max: Duration::from_secs(10),
+            recognition_wait: Duration::from_millis(2_500),
+            mute_wait: Duration::from_secs(4),
             jobs_wait: Duration::from_secs(70),
             answers_wait: Duration::from_secs(5),
         }
@@ -76,6 +87,13 @@ pub(super) struct Door<J> {
     pub(super) slots: watch::Receiver<Slots>,
     pub(super) followed: Followed,
     pub(super) outbox: Outbox,
+    /// Under which the backend knows this agent, over all connections until it turns out that it
+    /// does not.
+    identity: Option<Identity>,
+    /// Whether a backend has said anything to this identity.
+    pub(super) is_known: bool,
+    /// Or on this connection.
+    pub(super) has_heard: bool,
     /// Sent once, where there is somebody to hear it.
     pub(super) notes: VecDeque<Vec<u8>>,
     /// Once it is to end: when it does so, whatever is left.
@@ -98,6 +116,9 @@ impl<J: Jobs> Door<J> {
             settings: Arc::new(settings),
             followed,
             outbox: Outbox::new(room),
+            identity: None,
+            is_known: false,
+            has_heard: false,
             notes: VecDeque::new(),
             end: None,
             shutdown: CancellationToken::new(),
@@ -113,12 +134,15 @@ impl<J: Jobs> Door<J> {
             tracing::info!(%address, attempts = pause.failures() + 1, "connected to the backend");
             self.outbox.begin_again();
             self.notes.clear();
-            let (heard, ended) = self.serve(&mut dealer).await;
-            let Some(why) = ended else { break };
+            self.has_heard = false;
+            let Some(why) = self.serve(&mut dealer).await else { break };
             tracing::warn!(error = %Chain(&why), jobs = self.followed.len(), "backend lost");
             // Somebody who lets us in and says nothing is no reason to hurry.
-            if heard {
+            if self.has_heard {
                 pause.begin_again();
+            }
+            if let Lost::Mute(_) = why {
+                (self.identity, self.is_known) = (None, false);
             }
             wait = pause.after_failure();
         }
@@ -131,10 +155,13 @@ impl<J: Jobs> Door<J> {
     async fn connect(&mut self, pause: &mut Pause, mut wait: Duration) -> Option<Dealer> {
         let settings = Arc::clone(&self.settings);
         loop {
+            let drawn = self.identity.map_or_else(Identity::draw, Ok);
+            self.identity = drawn.as_ref().ok().copied();
             let attempt = async {
                 sleep(wait).await;
+                let identity = drawn.map_err(DealerError::Connect)?;
                 let BackendSettings { address, message_bytes_max, connect_wait, .. } = &*settings;
-                Dealer::connect(address, *message_bytes_max, *connect_wait).await
+                Dealer::connect(address, identity, *message_bytes_max, *connect_wait).await
             };
             match self.meanwhile(attempt).await? {
                 Ok(dealer) => return Some(dealer),

@@ -31,6 +31,8 @@ impl House {
         let jobs = FakeJobs::new(4);
         let mut settings = BackendSettings::new(router.address().parse().unwrap(), "test");
         settings.silence_max = LIMIT;
+        settings.recognition_wait = Duration::from_millis(50);
+        settings.mute_wait = LIMIT;
         settings.answers_wait = Duration::from_millis(200);
         change(&mut settings);
         let shutdown = CancellationToken::new();
@@ -231,6 +233,42 @@ async fn an_answer_without_a_receipt_is_said_again_and_one_with_it_is_not() {
     expect_done(&mut second, "b", "success", "2").await;
     expect_done(&mut second, "c", "success", "3").await;
     second.is_quiet().await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_backend_that_still_knows_it_keeps_its_jobs() {
+    let house = House::with(Router::new().await, |it| it.recognition_wait = LIMIT);
+    let mut first = house.greeted().await;
+    give(&mut first, "j").await;
+    give(&mut first, "k").await;
+    let identity = first.identity.clone();
+    drop(first);
+    house.finish("j", "held");
+    let mut second = house.router.accept().await;
+    assert_eq!(second.identity, identity);
+    second.is_quiet().await;
+    expect_done(&mut second, "j", "success", "held").await;
+    house.finish("k", "late");
+    expect_done(&mut second, "k", "success", "late").await;
+    // Now nothing is lost by it, and what was lost before is found out.
+    second.expect("AgentHello").await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_backend_that_does_not_notice_a_new_connection_gets_another_peer() {
+    let house = House::with(Router::new().await, |it| it.mute_wait = Duration::from_millis(50));
+    let mut first = house.greeted().await;
+    first.is_quiet().await;
+    let identity = first.identity.clone();
+    drop(first);
+    let mut second = house.greeted().await;
+    assert_eq!(second.identity, identity);
+    assert_eq!(second.hear().await, None, "it is left");
+    let mut third = house.greeted().await;
+    assert_ne!(third.identity, identity);
+    third.is_quiet().await;
     house.close().await;
 }
 

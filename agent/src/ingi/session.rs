@@ -1,7 +1,9 @@
 //! One connection: what is heard on it, and what is said.
 //!
-//! A backend forgets what an agent had in hand when the agent says hello again on the same
-//! connection. So later hellos wait until nothing is in hand.
+//! A backend knows an agent by its connection's identity, and forgets what it had in hand when it
+//! says hello again: its clients are told that those jobs are lost. So a hello waits until nothing
+//! is in hand, also on a new connection, as long as the backend goes on pinging. It has to come
+//! some time: a job that went down with the old connection is only then known to be lost.
 
 use super::{
     FromBackend, Misread, ToBackend,
@@ -26,38 +28,71 @@ const ON_ITS_WAY_BYTES: usize = 64 << 10;
 pub(super) enum Lost {
     #[error("it said nothing for {} s", .0.as_secs())]
     Silent(Duration),
+    #[error("it did not answer a hello within {} ms", .0.as_millis())]
+    Mute(Duration),
     #[error("the connection broke")]
     Broken(#[from] DealerError),
 }
 
-impl<J: Jobs> Door<J> {
-    /// Whether the backend has said anything, and what ended the connection; `None` if we did.
-    pub(super) async fn serve(&mut self, dealer: &mut Dealer) -> (bool, Option<Lost>) {
-        let mut heard = false;
-        if let Err(lost) = self.converse(dealer, &mut heard).await {
-            return (heard, Some(lost));
+/// How it stands with the hello of this connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hello {
+    /// Until then the backend may show that it still knows us.
+    Held(Instant),
+    /// Until then it is to be answered.
+    Unanswered(Instant),
+    Said,
+    /// To be said once nothing is in hand.
+    Due,
+}
+
+impl Hello {
+    fn deadline(self) -> Option<Instant> {
+        match self {
+            Self::Held(at) | Self::Unanswered(at) => Some(at),
+            Self::Said | Self::Due => None,
         }
-        self.say_goodbye(dealer).await;
-        (heard, None)
     }
 
-    async fn converse(&mut self, dealer: &mut Dealer, heard: &mut bool) -> Result<(), Lost> {
+    /// There is news that a hello says.
+    fn or_due(self) -> Self {
+        match self {
+            // It will be in the hello that is to come.
+            Self::Held(at) => Self::Held(at),
+            Self::Unanswered(_) | Self::Said | Self::Due => Self::Due,
+        }
+    }
+}
+
+impl<J: Jobs> Door<J> {
+    /// What ended the connection; `None` if we did.
+    pub(super) async fn serve(&mut self, dealer: &mut Dealer) -> Option<Lost> {
+        if let Err(lost) = self.converse(dealer).await {
+            return Some(lost);
+        }
+        self.say_goodbye(dealer).await;
+        None
+    }
+
+    async fn converse(&mut self, dealer: &mut Dealer) -> Result<(), Lost> {
         let silence_max = self.settings.silence_max;
         let shutdown = self.shutdown();
         let mut heard_at = Instant::now();
-        let mut news_due = false;
-        self.say_hello(dealer);
+        let mut hello = self.begin(dealer);
         while !self.is_over() {
-            if news_due && self.has_nothing_in_hand() {
-                self.say_hello(dealer);
-                news_due = false;
+            if hello == Hello::Due && self.has_nothing_in_hand() {
+                hello = self.say_hello(dealer);
             }
-            self.pass_on(dealer);
+            // Whoever does not know us throws our answers away.
+            if !matches!(hello, Hello::Held(_)) {
+                self.pass_on(dealer);
+            }
             tokio::select! {
                 said = dealer.hear() => match said? {
                     Heard::Message(parts) => {
                         // Any message is a sign of life, also one that makes no sense.
-                        (*heard, heard_at) = (true, Instant::now());
+                        heard_at = Instant::now();
+                        hello = self.recognised(hello);
                         self.obey(dealer, &parts);
                     }
                     Heard::Receipt(number) => self.outbox.arrived(number),
@@ -65,7 +100,11 @@ impl<J: Jobs> Door<J> {
                     Heard::Alive => {}
                 },
                 (job, news) = self.followed.next() => self.note(job, news),
-                Ok(()) = self.environments.changed() => news_due = true,
+                Ok(()) = self.environments.changed() => hello = hello.or_due(),
+                () = until(hello.deadline()) => match hello {
+                    Hello::Unanswered(_) => return Err(Lost::Mute(self.settings.mute_wait)),
+                    Hello::Held(_) | Hello::Due | Hello::Said => hello = self.say_hello(dealer),
+                },
                 () = sleep_until(heard_at + silence_max) => return Err(Lost::Silent(silence_max)),
                 () = shutdown.cancelled(), if self.end.is_none() => self.begin_to_end(),
                 () = until(self.end) => {}
@@ -74,17 +113,42 @@ impl<J: Jobs> Door<J> {
         Ok(())
     }
 
+    /// With something in hand it is better to be recognised.
+    fn begin(&mut self, dealer: &mut Dealer) -> Hello {
+        if self.is_known && !self.has_nothing_in_hand() {
+            return Hello::Held(Instant::now() + self.settings.recognition_wait);
+        }
+        self.say_hello(dealer)
+    }
+
+    fn recognised(&mut self, hello: Hello) -> Hello {
+        (self.is_known, self.has_heard) = (true, true);
+        match hello {
+            Hello::Held(_) => {
+                tracing::info!(jobs = self.followed.len(), "the backend still knows this agent");
+                Hello::Due
+            }
+            Hello::Unanswered(_) | Hello::Said => Hello::Said,
+            Hello::Due => Hello::Due,
+        }
+    }
+
     fn has_nothing_in_hand(&self) -> bool {
         self.followed.is_empty() && self.outbox.is_empty()
     }
 
-    fn say_hello(&mut self, dealer: &mut Dealer) {
+    fn say_hello(&mut self, dealer: &mut Dealer) -> Hello {
         let job_slots = self.slots.borrow().total;
         let environments = self.environments.borrow_and_update();
         let friendly_name = &self.settings.friendly_name;
         tracing::info!(job_slots, environments = environments.0.len(), "hello to the backend");
         let hello = ToBackend::Hello { friendly_name, job_slots, environments: &environments };
         dealer.say(&hello.encode());
+        if self.is_known && !self.has_heard {
+            // It may be that of a connection which the backend believes to be there.
+            return Hello::Unanswered(Instant::now() + self.settings.mute_wait);
+        }
+        Hello::Said
     }
 
     /// Sends what there is, with regard to what is on its way already.

@@ -1,5 +1,6 @@
 //! Commands: the handshake of the NULL mechanism, and heartbeats (RFC 37).
 
+use super::Identity;
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// RFC 37, "Connection Heartbeating".
@@ -55,14 +56,14 @@ impl Command {
     }
 }
 
-/// A READY of a DEALER. An empty identity lets the ROUTER choose a name for this connection.
-pub(super) fn ready() -> Bytes {
+/// A READY of a DEALER. The identity is the name under which a ROUTER knows this connection.
+pub(super) fn ready(identity: Identity) -> Bytes {
     let mut body = named(b"READY");
-    for (name, value) in [("Socket-Type", "DEALER"), ("Identity", "")] {
+    for (name, value) in [("Socket-Type", &b"DEALER"[..]), ("Identity", &identity.0)] {
         put_short(&mut body, name.as_bytes());
         // Both are a few bytes long.
         body.put_u32(u32::try_from(value.len()).unwrap_or(0));
-        body.put_slice(value.as_bytes());
+        body.put_slice(value);
     }
     body.freeze()
 }
@@ -125,9 +126,11 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_ready_says_dealer_and_an_empty_identity() {
-        let body = ready();
-        assert_eq!(&body[..], b"\x05READY\x0bSocket-Type\0\0\0\x06DEALER\x08Identity\0\0\0\0");
+    fn a_ready_says_dealer_and_an_identity() {
+        let body = ready(Identity(*b"0123456789abcdef"));
+        let said = b"\x05READY\x0bSocket-Type\0\0\0\x06DEALER\
+            \x08Identity\0\0\0\x100123456789abcdef";
+        assert_eq!(&body[..], said);
         let said = Some(Bytes::from_static(b"DEALER"));
         assert_eq!(Command::parse(body), Ok(Command::Ready { socket_type: said }));
     }

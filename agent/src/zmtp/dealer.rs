@@ -5,7 +5,7 @@
 //! was sent before it.
 
 use super::{
-    Address,
+    Address, Identity,
     commands::{self, Command},
     frames::{self, FrameFault, Frames, Traffic},
     greeting::{self, GREETING_BYTES, GreetingFault},
@@ -71,12 +71,13 @@ impl Dealer {
     /// Connects, greets and shakes hands, all within `patience`.
     pub(crate) async fn connect(
         address: &Address,
+        identity: Identity,
         message_bytes_max: usize,
         patience: Duration,
     ) -> Result<Self, DealerError> {
         let opening = async {
             let mut dealer = Self::open(address, message_bytes_max).await?;
-            dealer.shake_hands().await?;
+            dealer.shake_hands(identity).await?;
             Ok(dealer)
         };
         timeout(patience, opening).await.unwrap_or(Err(DealerError::Slow(patience)))
@@ -114,9 +115,9 @@ impl Dealer {
         })
     }
 
-    async fn shake_hands(&mut self) -> Result<(), DealerError> {
+    async fn shake_hands(&mut self, identity: Identity) -> Result<(), DealerError> {
         self.unsent.extend_from_slice(&greeting::greeting());
-        frames::put_command(&commands::ready(), &mut self.unsent);
+        frames::put_command(&commands::ready(identity), &mut self.unsent);
         while self.buffer.len() < GREETING_BYTES {
             // It is no ZMTP long before the end of a greeting, if it is none.
             if self.buffer.first().is_some_and(|first| *first != 0xff) {

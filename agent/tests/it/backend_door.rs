@@ -30,6 +30,8 @@ impl Site {
         let router = Router::new().await;
         let mut settings = BackendSettings::new(router.address().parse().unwrap(), test);
         settings.silence_max = crate::lab::LIMIT;
+        settings.recognition_wait = Duration::from_millis(100);
+        settings.mute_wait = crate::lab::LIMIT;
         change(&mut settings);
         let shutdown = CancellationToken::new();
         let door = serve_backend(agent.clone(), settings, Vec::new(), shutdown.clone());

@@ -22,6 +22,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// One DEALER that has come.
 pub(crate) struct Peer {
     stream: Box<dyn Stream>,
+    pub(crate) identity: Vec<u8>,
     /// Whether a PING is answered.
     pub(crate) receipts: bool,
     /// Whether hellos are passed over, where images come and go as others like.
@@ -55,7 +56,8 @@ impl Router {
                 Self::Tcp(listener) => Box::new(listener.accept().await.unwrap().0),
                 Self::Unix(listener, _) => Box::new(listener.accept().await.unwrap().0),
             };
-            let mut peer = Peer { stream, receipts: true, passes_hellos: false };
+            let mut peer =
+                Peer { stream, identity: Vec::new(), receipts: true, passes_hellos: false };
             peer.shake_hands().await;
             peer
         };
@@ -72,7 +74,10 @@ impl Peer {
         self.stream.write_all(&greeting).await.unwrap();
         let (flags, ready) = self.frame().await.unwrap();
         assert_eq!(flags, 4);
-        assert_eq!(&ready[..], b"\x05READY\x0bSocket-Type\0\0\0\x06DEALER\x08Identity\0\0\0\0");
+        let dealer = b"\x05READY\x0bSocket-Type\0\0\0\x06DEALER\x08Identity\0\0\0\x10";
+        let identity = ready.strip_prefix(dealer).expect("a DEALER with an identity");
+        assert!(identity.len() == 16 && identity[0] != 0);
+        self.identity = identity.to_vec();
         let ready = b"\x05READY\x0bSocket-Type\0\0\0\x06ROUTER\x08Identity\0\0\0\0";
         self.write(4, ready).await;
     }
