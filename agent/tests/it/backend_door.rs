@@ -29,7 +29,7 @@ impl Site {
         let agent = lab.agent().await;
         let router = Router::new().await;
         let mut settings = BackendSettings::new(router.address().parse().unwrap(), test);
-        settings.silence_max = crate::lab::LIMIT;
+        settings.silence_max = Duration::from_mins(10);
         settings.recognition_wait = Duration::from_millis(100);
         settings.mute_wait = crate::lab::LIMIT;
         change(&mut settings);

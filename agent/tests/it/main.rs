@@ -26,6 +26,8 @@ mod many;
 #[cfg(test)]
 mod plain;
 #[cfg(test)]
+mod python;
+#[cfg(test)]
 mod results;
 #[cfg(test)]
 mod router;

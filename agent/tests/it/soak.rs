@@ -11,7 +11,7 @@ use axum::{
 };
 use rmpv::Value;
 use slotmux_agent::{ApiSettings, BackendSettings, router, serve_backend};
-use std::{collections::BTreeMap, env, fs, process::Command};
+use std::{collections::BTreeMap, env, fs, process::Command, time::Duration};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -78,7 +78,7 @@ async fn two_hundred_jobs_leave_no_container_folder_port_descriptor_or_memory() 
     let zeromq = Router::new().await;
     let shutdown = CancellationToken::new();
     let mut settings = BackendSettings::new(zeromq.address().parse().unwrap(), "soak");
-    settings.silence_max = crate::lab::LIMIT;
+    settings.silence_max = Duration::from_mins(10);
     let door = tokio::spawn(serve_backend(agent.clone(), settings, Vec::new(), shutdown.clone()));
     let http = router(agent.clone(), ApiSettings::default(), Vec::new());
     let mut peer = zeromq.accept().await;
