@@ -9,16 +9,10 @@ mod numbers;
 pub(crate) use frames::{Deframer, TooLong, framed};
 pub(crate) use numbers::{is_true, whole};
 
+use crate::msgpack::{self, Bounds, Unreadable};
 use bytes::Bytes;
-use rmpv::{
-    Value,
-    decode::{Error, read_value_with_max_depth},
-    encode::write_value,
-};
+use rmpv::{Value, encode::write_value};
 use std::time::Duration;
-
-/// Of maps and lists in each other.
-const DEPTH_MAX: usize = 128;
 
 /// A year: a longer time is none that anybody waits for.
 const SECONDS_MAX: f64 = 31_536_000.0;
@@ -54,8 +48,8 @@ pub(crate) struct RunStudent {
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BadMessage {
-    #[error("it is no msgpack")]
-    Msgpack(#[source] Error),
+    #[error("read the message")]
+    Msgpack(#[from] Unreadable),
     #[error("it is no map with a type")]
     Untyped,
     #[error("`{0}` is missing or of another type than it should be")]
@@ -65,8 +59,7 @@ pub(crate) enum BadMessage {
 impl FromContainer {
     /// `None`: its type is unknown.
     pub(crate) fn read(bytes: &[u8]) -> Result<Option<Self>, BadMessage> {
-        let value = read_value_with_max_depth(&mut &bytes[..], DEPTH_MAX);
-        let value = value.map_err(BadMessage::Msgpack)?;
+        let value = msgpack::read(bytes, Bounds::default())?;
         let Value::Map(fields) = value else { return Err(BadMessage::Untyped) };
         let fields = Fields(fields);
         let kind = fields.text("type").map_err(|_| BadMessage::Untyped)?;

@@ -21,14 +21,23 @@ struct Site {
 
 impl Site {
     async fn open(test: &str) -> Option<(Self, Peer)> {
-        Self::with(test, |_| {}).await
+        let lab = Lab::open(test)?;
+        let router = Router::ipc(&lab.dir.path().join("backend"));
+        Some(Self::at(lab, router, |_| {}).await)
     }
 
     async fn with(test: &str, change: impl FnOnce(&mut BackendSettings)) -> Option<(Self, Peer)> {
         let lab = Lab::open(test)?;
+        Some(Self::at(lab, Router::new().await, change).await)
+    }
+
+    async fn at(
+        lab: Lab,
+        router: Router,
+        change: impl FnOnce(&mut BackendSettings),
+    ) -> (Self, Peer) {
         let agent = lab.agent().await;
-        let router = Router::new().await;
-        let mut settings = BackendSettings::new(router.address().parse().unwrap(), test);
+        let mut settings = BackendSettings::new(router.address().parse().unwrap(), "it");
         settings.silence_max = Duration::from_mins(10);
         settings.recognition_wait = Duration::from_millis(100);
         settings.mute_wait = crate::lab::LIMIT;
@@ -43,7 +52,7 @@ impl Site {
         let fields = ["id", "created", "ports", "advertised", "title", "runtime"];
         assert_eq!(keys(environment), fields.into());
         peer.passes_hellos = true;
-        Some((Self { lab, agent, router, shutdown, door }, peer))
+        (Self { lab, agent, router, shutdown, door }, peer)
     }
 
     async fn close(self) {
@@ -189,7 +198,8 @@ async fn a_kill_is_answered_once_at_whatever_time_it_comes() {
 
 #[tokio::test]
 async fn a_backend_that_starts_anew_gets_what_the_old_one_has_asked_for() {
-    let Some((site, mut peer)) = Site::open("a backend that starts anew").await else { return };
+    let opened = Site::with("a backend that starts anew", |_| {}).await;
+    let Some((site, mut peer)) = opened else { return };
     site.lab.task("slow", "sleep 500\nresult success slow");
     site.lab.task("quick", "result success quick");
     peer.say("BackendNewJob", job("a", "slow", &[])).await;
