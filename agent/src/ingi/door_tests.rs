@@ -168,6 +168,20 @@ async fn a_job_that_comes_twice_is_one_job() {
 }
 
 #[tokio::test]
+async fn an_id_can_be_used_again_as_soon_as_its_answer_is_there() {
+    let house = House::open().await;
+    let mut peer = house.greeted().await;
+    peer.receipts = false;
+    give(&mut peer, "j").await;
+    house.finish("j", "once");
+    expect_done(&mut peer, "j", "success", "once").await;
+    give(&mut peer, "j").await;
+    house.finish("j", "again");
+    expect_done(&mut peer, "j", "success", "again").await;
+    house.close().await;
+}
+
+#[tokio::test]
 async fn what_makes_no_sense_is_survived_and_a_mutilated_job_is_answered() {
     let house = House::open().await;
     let mut peer = house.greeted().await;
