@@ -39,6 +39,9 @@ pub struct BackendSettings {
     pub connect_wait: Duration,
     /// A backend that says nothing for this long is not there: it pings each second.
     pub silence_max: Duration,
+    /// After a silence, the next connection is noticed by a backend that is there again within this
+    /// time, or another one is made.
+    pub notice_wait: Duration,
     /// After a connection was lost with jobs in hand: a backend that still knows this agent pings
     /// it within this time. One that does not gets a hello.
     pub recognition_wait: Duration,
@@ -61,6 +64,7 @@ impl BackendSettings {
             kept_bytes_max: 512 << 20,
             connect_wait: Duration::from_secs(10),
             silence_max: Duration::from_secs(10),
+            notice_wait: Duration::from_millis(1_500),
             recognition_wait: Duration::from_millis(2_500),
             mute_wait: Duration::from_secs(4),
             jobs_wait: Duration::from_secs(70),
@@ -94,6 +98,8 @@ pub(super) struct Door<J> {
     pub(super) is_known: bool,
     /// Or on this connection.
     pub(super) has_heard: bool,
+    /// Which is why the connection before was left.
+    pub(super) was_silent: bool,
     /// Sent once, where there is somebody to hear it.
     pub(super) notes: VecDeque<Vec<u8>>,
     /// Once it is to end: when it does so, whatever is left.
@@ -119,6 +125,7 @@ impl<J: Jobs> Door<J> {
             identity: None,
             is_known: false,
             has_heard: false,
+            was_silent: false,
             notes: VecDeque::new(),
             end: None,
             shutdown: CancellationToken::new(),
@@ -141,6 +148,7 @@ impl<J: Jobs> Door<J> {
             if self.has_heard {
                 pause.begin_again();
             }
+            self.was_silent = matches!(why, Lost::Silent(_));
             if let Lost::Mute(_) = why {
                 (self.identity, self.is_known) = (None, false);
             }

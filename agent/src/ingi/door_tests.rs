@@ -31,6 +31,7 @@ impl House {
         let jobs = FakeJobs::new(4);
         let mut settings = BackendSettings::new(router.address().parse().unwrap(), "test");
         settings.silence_max = LIMIT;
+        settings.notice_wait = Duration::from_millis(50);
         settings.recognition_wait = Duration::from_millis(50);
         settings.mute_wait = LIMIT;
         settings.answers_wait = Duration::from_millis(200);
@@ -216,14 +217,16 @@ async fn a_job_that_is_refused_is_answered_with_the_state_before() {
 
 #[tokio::test]
 async fn a_silent_backend_is_left_and_its_jobs_go_on() {
-    let silence = Duration::from_millis(200);
+    let silence = Duration::from_secs(2);
     let house = House::with(Router::new().await, |it| it.silence_max = silence);
     let mut first = house.greeted().await;
     give(&mut first, "j").await;
     assert_eq!(first.hear().await, None, "it is left");
-    let mut second = house.greeted().await;
+    let mut second = house.router.accept().await;
+    assert_eq!(second.hear().await, None, "nobody has noticed it");
+    let mut third = house.greeted().await;
     house.finish("j", "kept");
-    expect_done(&mut second, "j", "success", "kept").await;
+    expect_done(&mut third, "j", "success", "kept").await;
     house.close().await;
 }
 
@@ -266,6 +269,23 @@ async fn a_backend_that_still_knows_it_keeps_its_jobs() {
     house.finish("k", "late");
     expect_done(&mut second, "k", "success", "late").await;
     // Now nothing is lost by it, and what was lost before is found out.
+    second.expect("AgentHello").await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_backend_that_is_there_again_after_a_silence_is_said_hello_once_nothing_is_in_hand() {
+    let house = House::with(Router::new().await, |it| {
+        it.silence_max = Duration::from_secs(2);
+        it.notice_wait = LIMIT;
+    });
+    let mut first = house.greeted().await;
+    give(&mut first, "j").await;
+    assert_eq!(first.hear().await, None, "it is left");
+    let mut second = house.router.accept().await;
+    second.is_quiet().await;
+    house.finish("j", "kept");
+    expect_done(&mut second, "j", "success", "kept").await;
     second.expect("AgentHello").await;
     house.close().await;
 }

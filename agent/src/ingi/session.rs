@@ -30,6 +30,8 @@ pub(super) enum Lost {
     Silent(Duration),
     #[error("it did not answer a hello within {} ms", .0.as_millis())]
     Mute(Duration),
+    #[error("it said nothing at once after its silence")]
+    Unnoticed,
     #[error("the connection broke")]
     Broken(#[from] DealerError),
 }
@@ -37,6 +39,10 @@ pub(super) enum Lost {
 /// How it stands with the hello of this connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Hello {
+    /// Until then a backend that was silent may show that it has noticed this connection. One that
+    /// had stopped finds it together with the end of the old one, takes it for a second peer of
+    /// that name, and ignores it for ever: then the next one will do.
+    Tried(Instant),
     /// Until then the backend may show that it still knows us.
     Held(Instant),
     /// Until then it is to be answered.
@@ -49,7 +55,7 @@ enum Hello {
 impl Hello {
     fn deadline(self) -> Option<Instant> {
         match self {
-            Self::Held(at) | Self::Unanswered(at) => Some(at),
+            Self::Tried(at) | Self::Held(at) | Self::Unanswered(at) => Some(at),
             Self::Said | Self::Due => None,
         }
     }
@@ -58,7 +64,7 @@ impl Hello {
     fn or_due(self) -> Self {
         match self {
             // It will be in the hello that is to come.
-            Self::Held(at) => Self::Held(at),
+            Self::Tried(_) | Self::Held(_) => self,
             Self::Unanswered(_) | Self::Said | Self::Due => Self::Due,
         }
     }
@@ -83,8 +89,9 @@ impl<J: Jobs> Door<J> {
             if hello == Hello::Due && self.has_nothing_in_hand() {
                 hello = self.say_hello(dealer);
             }
-            // Whoever does not know us throws our answers away.
-            if !matches!(hello, Hello::Held(_)) {
+            // Whoever does not know us throws our answers away, and has no reason to say anything.
+            let is_met = !matches!(hello, Hello::Tried(_) | Hello::Held(_));
+            if is_met {
                 self.pass_on(dealer);
             }
             tokio::select! {
@@ -102,10 +109,14 @@ impl<J: Jobs> Door<J> {
                 (job, news) = self.followed.next() => self.note(job, news),
                 Ok(()) = self.environments.changed() => hello = hello.or_due(),
                 () = until(hello.deadline()) => match hello {
+                    Hello::Tried(_) => return Err(Lost::Unnoticed),
                     Hello::Unanswered(_) => return Err(Lost::Mute(self.settings.mute_wait)),
-                    Hello::Held(_) | Hello::Due | Hello::Said => hello = self.say_hello(dealer),
+                    Hello::Held(_) | Hello::Due | Hello::Said => {
+                        hello = self.say_hello(dealer);
+                        heard_at = Instant::now();
+                    }
                 },
-                () = sleep_until(heard_at + silence_max) => return Err(Lost::Silent(silence_max)),
+                () = sleep_until(heard_at + silence_max), if is_met => return Err(Lost::Silent(silence_max)),
                 () = shutdown.cancelled(), if self.end.is_none() => self.begin_to_end(),
                 () = until(self.end) => {}
             }
@@ -115,6 +126,9 @@ impl<J: Jobs> Door<J> {
 
     /// With something in hand it is better to be recognised.
     fn begin(&mut self, dealer: &mut Dealer) -> Hello {
+        if self.is_known && std::mem::take(&mut self.was_silent) {
+            return Hello::Tried(Instant::now() + self.settings.notice_wait);
+        }
         if self.is_known && !self.has_nothing_in_hand() {
             return Hello::Held(Instant::now() + self.settings.recognition_wait);
         }
@@ -124,7 +138,7 @@ impl<J: Jobs> Door<J> {
     fn recognised(&mut self, hello: Hello) -> Hello {
         (self.is_known, self.has_heard) = (true, true);
         match hello {
-            Hello::Held(_) => {
+            Hello::Tried(_) | Hello::Held(_) => {
                 tracing::info!(jobs = self.followed.len(), "the backend still knows this agent");
                 Hello::Due
             }

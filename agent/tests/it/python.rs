@@ -1,11 +1,14 @@
 //! The grading image in Python, and tasks for it. Only where there is a Python to put into it.
 
+use crate::image::docker;
 use crate::lab::{Lab, brief, done, grade, graded, map, order};
 use rmpv::Value;
 use slotmux_agent::{AgentHandle, Debug, Graded, JobDone, Verdict};
 use std::{
     collections::BTreeSet,
     fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    io::Write as _,
     path::Path,
     process::{Command, Stdio},
     sync::OnceLock,
@@ -17,6 +20,7 @@ const PYTHON: &str = "/usr/bin/python3";
 const SOURCE: &str = include_str!("../grader/grader.py");
 const ENVIRONMENT: &str = "slotmux-it-python";
 const TAG: &str = "slotmux-agent-test:python";
+const HASH: &str = "slotmux.test.hash";
 
 /// The files of every module that the grader uses, and of what these need.
 const MODULES: &str = "
@@ -49,6 +53,11 @@ fn make() -> Result<(), String> {
     static MADE: OnceLock<Result<(), String>> = OnceLock::new();
     MADE.get_or_init(|| {
         let modules = run(PYTHON, &["-I", "-c", MODULES, SOURCE])?;
+        let hash = hash(&modules);
+        let label = format!("{{{{index .Config.Labels \"{HASH}\"}}}}");
+        if docker(&["image", "inspect", TAG, "--format", &label]).is_ok_and(|it| it == hash) {
+            return Ok(());
+        }
         let mut files: BTreeSet<String> = modules.lines().map(str::to_owned).collect();
         files.insert(PYTHON.to_owned());
         for file in files.clone() {
@@ -67,7 +76,7 @@ fn make() -> Result<(), String> {
             put(&mut tar, name, text)?;
         }
         put(&mut tar, "tmp/.keep", "")?;
-        import(tar.into_inner().map_err(|it| it.to_string())?)
+        import(&tar.into_inner().map_err(|it| it.to_string())?, &hash)
     })
     .clone()
 }
@@ -79,12 +88,20 @@ fn put(tar: &mut tar::Builder<Vec<u8>>, name: &str, text: &str) -> Result<(), St
     tar.append_data(&mut header, name, text.as_bytes()).map_err(|it| it.to_string())
 }
 
-fn import(tar: Vec<u8>) -> Result<(), String> {
-    use std::io::Write as _;
+/// Of what the image is made of.
+fn hash(modules: &str) -> String {
+    let mut hasher = DefaultHasher::new();
+    (SOURCE, MODULES, modules).hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
+
+fn import(tar: &[u8], hash: &str) -> Result<(), String> {
+    let hash = format!("LABEL {HASH}={hash}");
     let name = format!("LABEL org.inginious.grading.name={ENVIRONMENT}");
     let changes = [
         "ENV PATH=/usr/bin:/bin",
         &name,
+        &hash,
         "LABEL org.inginious.grading.agent_version=4",
         "CMD [\"/usr/bin/python3\", \"/grader.py\"]",
     ];
@@ -96,7 +113,7 @@ fn import(tar: Vec<u8>) -> Result<(), String> {
     let import = command.args(["-", TAG]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
     let mut import = import.map_err(|it| it.to_string())?;
     let mut stdin = import.stdin.take().ok_or("no stdin")?;
-    stdin.write_all(&tar).map_err(|it| it.to_string())?;
+    stdin.write_all(tar).map_err(|it| it.to_string())?;
     drop(stdin);
     let status = import.wait().map_err(|it| it.to_string())?;
     if status.success() { Ok(()) } else { Err(format!("import: {status}")) }
