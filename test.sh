@@ -33,6 +33,7 @@ need cc gcc
 need git git
 need bash bash
 want busybox busybox-static
+want python3 python3
 want dockerd docker.io
 want docker docker-cli
 want docker-compose docker-compose
@@ -58,8 +59,7 @@ say "the house's own rules"
 
 say "static executable"
 host=$(rustc -vV | sed -n 's/^host: //p')
-RUSTFLAGS="-C target-feature=+crt-static" \
-  cargo build --quiet --profile small --target "$host" -p slotmux-sandbox-server
+cargo static --quiet
 export SLOTMUX_STATIC_SERVER="$PWD/target/$host/small/slotmux-sandbox-server"
 
 say "Docker engine"

@@ -33,6 +33,7 @@ Examples:
   slotmux replay examples/rollouts.jsonl     run trajectories in an embedded pool
   slotmux serve                              a pool with an HTTP API at 127.0.0.1:8080
   slotmux exec $(slotmux acquire) -- 'echo hello'
+  slotmux agent                              graded jobs in containers, by HTTP
 
 Exit codes: 0 it went well, 1 it did not, 2 wrong use or malformed input; see each command's help.
 Logs go to stderr; SLOTMUX_LOG (or RUST_LOG) says which, such as `info` or `slotmux_pool=debug`."
@@ -47,6 +48,7 @@ enum Command {
     Serve(Box<cmd::serve::Options>),
     Replay(Box<cmd::replay::Options>),
     Bench(bench::Options),
+    Agent(Box<cmd::agent::Options>),
     Doctor(Box<doctor::Options>),
     /// Serve slots: the process inside a container
     SandboxServer(Box<slotmux_sandbox_server::Options>),
@@ -71,11 +73,12 @@ fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> Result<ExitCode, Fault> {
     log(match command {
-        Command::Serve(_) | Command::SandboxServer(_) => "info",
+        Command::Serve(_) | Command::Agent(_) | Command::SandboxServer(_) => "info",
         _ => "warn",
     });
     match command {
         Command::Serve(options) => cmd::serve::run(*options),
+        Command::Agent(options) => cmd::agent::run(*options),
         Command::Replay(options) => cmd::replay::run(*options),
         // It has a runtime of its own, and takes its token out of the environment before.
         Command::SandboxServer(options) => Ok(slotmux_sandbox_server::main(*options)),

@@ -180,3 +180,26 @@ fn the_image_of_the_server_is_one_file_and_not_root() {
         assert_eq!(user, "10001:10001");
     }
 }
+
+#[tokio::test]
+async fn the_agent_by_docker_compose_runs_a_job_in_a_container_beside_its_own() {
+    let test = "the_agent_by_docker_compose_runs_a_job_in_a_container_beside_its_own";
+    let Some(mut project) = by_the_program(test, &POOL) else { return };
+    project.up_agent().await;
+    becomes(&project, "{{.State.Health.Status}}", "healthy").await;
+    let job = json!({
+        "job_id": "j1",
+        "plain": { "image": house::BASE, "command": ["bash", "-c", "echo said; exit 3"] },
+    });
+    let (status, problem) = project.send(None, Method::POST, "/v1/jobs", job.clone()).await;
+    assert_eq!(status, 401, "{problem}");
+    let (status, answer) = project.send(Some(TOKEN), Method::POST, "/v1/jobs", job).await;
+    assert!(status == 201 || status == 202, "{status} {answer}");
+    let path = "/v1/jobs/j1/result?wait_s=60";
+    let (status, answer) = project.send(Some(TOKEN), Method::GET, path, Value::Null).await;
+    assert_eq!(status, 200, "{answer}");
+    let result = answer.to_string();
+    assert!(result.contains("\"exit_code\":3") && result.contains("said"), "{result}");
+    project.run(&["--profile", "agent", "down", "--volumes"]).unwrap();
+    assert_eq!(project.leftovers(), [""; 0]);
+}

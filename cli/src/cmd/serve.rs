@@ -2,6 +2,7 @@
 
 use crate::{
     backends::Running,
+    cmd::serving::{Api, listen},
     fault::Fault,
     out,
     settings::{AtStop, Flags, Settings},
@@ -10,10 +11,9 @@ use crate::{
 use clap::Args;
 use slotmux_pool::{
     Pool, PoolHandle, Shutdown,
-    api::{ApiSettings, ServeSettings, router, serve},
+    api::{ApiSettings, router},
 };
-use std::{fs::DirBuilder, io, os::unix::fs::DirBuilderExt, path::PathBuf, process::ExitCode};
-use tokio::{net::TcpListener, task::JoinHandle};
+use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt, path::PathBuf, process::ExitCode};
 use tokio_util::sync::CancellationToken;
 
 /// Run a pool with an HTTP API
@@ -68,14 +68,20 @@ pub(crate) fn run(options: Options) -> Result<ExitCode, Fault> {
 async fn run_pool(settings: Settings) -> Result<ExitCode, Fault> {
     let mut signals = Signals::new()?;
     // First: a second pool must not get as far as the containers of the first.
-    let listener = listen(&settings).await?;
+    let listener = listen(settings.listen).await?;
     make_state_dir(&settings)?;
     let backend = Running::start(settings.backend.clone(), &settings.state_dir)?;
     let pool = Pool::start(settings.pool.clone(), backend.backend())
         .await
         .map_err(|error| Fault::because("start the pool", &error))?;
     let address = listener.local_addr().map_err(|error| Fault::because("listen", &error))?;
-    let api = Api::start(&pool, listener, &settings);
+    let closing = CancellationToken::new();
+    let api = ApiSettings {
+        token: settings.token.as_deref().map(Into::into),
+        closing: closing.clone(),
+        ..ApiSettings::default()
+    };
+    let api = Api::start(listener, router(pool.clone(), api), closing);
     tracing::info!(pool = settings.pool.name, url = %format_args!("http://{address}"), "serving");
     let ended = tokio::select! {
         signal = signals.next() => Ok(signal),
@@ -90,34 +96,6 @@ async fn run_pool(settings: Settings) -> Result<ExitCode, Fault> {
             api.stop().await;
             Err(fault)
         }
-    }
-}
-
-/// The HTTP side of a pool.
-struct Api {
-    closing: CancellationToken,
-    serving: JoinHandle<()>,
-}
-
-impl Api {
-    fn start(pool: &PoolHandle, listener: TcpListener, settings: &Settings) -> Self {
-        let closing = CancellationToken::new();
-        let router = router(
-            pool.clone(),
-            ApiSettings {
-                token: settings.token.as_deref().map(Into::into),
-                closing: closing.clone(),
-                ..ApiSettings::default()
-            },
-        );
-        let serving = serve(listener, router, ServeSettings::default(), closing.clone());
-        Self { closing, serving: tokio::spawn(serving) }
-    }
-
-    async fn stop(self) {
-        self.closing.cancel();
-        // It ends by itself, or it panicked, which was logged.
-        let _ = self.serving.await;
     }
 }
 
@@ -144,21 +122,6 @@ async fn stop(
             Err(Fault::failed(format!("ended by a second {signal} before everything was stopped")))
         }
     }
-}
-
-async fn listen(settings: &Settings) -> Result<TcpListener, Fault> {
-    let address = settings.listen.address();
-    TcpListener::bind(address).await.map_err(|error| {
-        let fault = Fault::because(format!("listen on {address}"), &error);
-        match error.kind() {
-            io::ErrorKind::AddrInUse => fault.hint(
-                "another program listens there, maybe another pool; choose a port with --listen",
-            ),
-            io::ErrorKind::PermissionDenied => fault.hint("ports below 1024 are for root"),
-            io::ErrorKind::AddrNotAvailable => fault.hint("this machine has no such address"),
-            _ => fault,
-        }
-    })
 }
 
 fn make_state_dir(settings: &Settings) -> Result<(), Fault> {

@@ -35,7 +35,7 @@ impl Listen {
         Self { host: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), port }
     }
 
-    pub(super) fn is_loopback(self) -> bool {
+    pub(crate) fn is_loopback(self) -> bool {
         self.host.to_canonical().is_loopback()
     }
 

@@ -53,12 +53,16 @@ impl Tool {
     }
 }
 
-/// One project: the pool, its network, its volumes.
+/// One project: the pool or the agent, its network, its volumes.
 pub(super) struct Project {
     tool: Tool,
     name: String,
     images: Arc<Images>,
     files: Vec<PathBuf>,
+    /// Inside its container.
+    port: &'static str,
+    /// Of the agent.
+    dir: tempfile::TempDir,
     /// Empty: what stands in the tree is not ours.
     variables: tempfile::NamedTempFile,
     http: reqwest::Client,
@@ -72,6 +76,8 @@ impl Project {
             name: format!("slotmuxit{}x{number}", std::process::id()),
             images,
             files: files.iter().map(|it| root().join(it)).collect(),
+            port: "8080/tcp",
+            dir: tempfile::tempdir().unwrap(),
             variables: tempfile::NamedTempFile::new().unwrap(),
             http: reqwest::Client::new(),
         }
@@ -91,6 +97,9 @@ impl Project {
             .env("SLOTMUX_POOL_IMAGE", self.images.pool())
             // Any that is free, and another one after each start.
             .env("SLOTMUX_PORT", "0")
+            .env("SLOTMUX_AGENT_PORT", "0")
+            .env("SLOTMUX_AGENT_DIR", self.dir.path())
+            .env("SLOTMUX_AGENT_OWNER", &self.name)
             .env("SLOTMUX_TOKEN", super::TOKEN)
             .env("SLOTMUX_IMAGE", BASE)
             .env("SLOTMUX_CONTAINER_NETWORK", format!("{}-containers", self.name))
@@ -106,6 +115,13 @@ impl Project {
 
     pub(super) async fn up(&self) {
         self.run(&["up", "--detach", "--no-build"]).unwrap();
+        self.answers().await;
+    }
+
+    /// The agent alone.
+    pub(super) async fn up_agent(&mut self) {
+        self.port = "8090/tcp";
+        self.run(&["--profile", "agent", "up", "--detach", "--no-build", "agent"]).unwrap();
         self.answers().await;
     }
 
@@ -132,9 +148,9 @@ impl Project {
         format!("label=com.docker.compose.project={}", self.name)
     }
 
-    /// Where the pool is published; nothing, while its container does not run.
+    /// Where it is published; nothing, while its container does not run.
     pub(super) fn published(&self) -> String {
-        docker(&["port", &self.container(), "8080/tcp"]).unwrap_or_default()
+        docker(&["port", &self.container(), self.port]).unwrap_or_default()
     }
 
     fn url(&self, path: &str) -> String {
@@ -215,7 +231,7 @@ impl Drop for Project {
             println!("--- {}", self.run(&["logs", "--no-color"]).unwrap_or_else(|why| why));
         }
         // It is down already, unless the test has failed.
-        let _ = self.run(&["down", "--volumes", "--timeout", "5"]);
+        let _ = self.run(&["--profile", "agent", "down", "--volumes", "--timeout", "5"]);
     }
 }
 
