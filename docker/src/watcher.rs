@@ -2,19 +2,22 @@
 //!
 //! Invariant: a container that ended is looked at whatever became of the event that said so: after
 //! each cut, and every now and then, all of them are compared with the engine's list. What has
-//! outlived its time goes then, whose ever it was.
+//! outlived its time goes then, whose ever it was, and volumes that an engine has left whose container
+//! it did not get to make.
 
 use crate::{
     backend::Shared,
     causes::chain,
-    engine::{News, NewsFeed, Selector},
+    engine::{EngineError, News, NewsFeed, Selector},
     names,
 };
 use std::{collections::HashSet, sync::Weak, time::Duration};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// A connection that died without a word is found out by this.
 const LOOK_EVERY: Duration = Duration::from_mins(1);
+/// How long a volume is seen in no container before it is debris: its container is made right after it.
+const LOOSE_FOR: Duration = Duration::from_secs(2);
 /// After a look that failed; twice as long after each more.
 const LOOK_AGAIN_MIN: Duration = Duration::from_millis(500);
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(8);
@@ -71,5 +74,30 @@ async fn look(shared: &Shared) -> bool {
             shared.discard(listed).await;
         }
     }
-    true
+    match sweep(shared).await {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(error = %chain(&error), "volumes not swept");
+            false
+        }
+    }
+}
+
+async fn sweep(shared: &Shared) -> Result<(), EngineError> {
+    let label = format!("{}={}", names::OWNER, shared.settings.owner);
+    let loose = shared.engine.loose_volumes(&label).await?;
+    if loose.is_empty() {
+        return Ok(());
+    }
+    sleep(LOOSE_FOR).await;
+    let still: HashSet<String> = shared.engine.loose_volumes(&label).await?.into_iter().collect();
+    for volume in loose.iter().filter(|volume| still.contains(*volume)) {
+        tracing::warn!(volume, "a volume without a container");
+        match shared.engine.remove_volume(volume).await {
+            // Some container has it now.
+            Err(error) if error.is_conflict() => {}
+            other => other?,
+        }
+    }
+    Ok(())
 }

@@ -232,6 +232,13 @@ async fn an_engine_that_is_stopped_and_started_again_is_found_again() {
     assert_eq!(revoked(&pool, &leases, "").await, 8);
     let lease = pool.acquire("afterwards").await;
     assert_eq!(pool.bash(&lease, "echo back").await["output"], "back\n");
+    // The engine may have ended between a volume and its container.
+    until("no volume is loose", PATIENCE, async || {
+        let loose = ["volume", "ls", "--quiet", "--filter", "dangling=true", "--filter"];
+        let label = format!("label=slotmux.owner={}", engine.owner);
+        engine.docker(&[&loose[..], &[&label]].concat()).is_empty().then_some(())
+    })
+    .await;
     ends(pool, &engine).await;
 }
 

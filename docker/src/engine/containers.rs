@@ -5,11 +5,11 @@ use bollard::{
     errors::Error,
     models::ContainerCreateBody,
     query_parameters::{
-        CreateContainerOptions, KillContainerOptions, RemoveContainerOptions, RemoveVolumeOptions,
-        StopContainerOptions,
+        CreateContainerOptions, KillContainerOptions, ListVolumesOptions, RemoveContainerOptions,
+        RemoveVolumeOptions, StopContainerOptions,
     },
 };
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 use tokio::time::{Instant, sleep};
 
 /// How much longer than its grace a stop may take.
@@ -68,6 +68,18 @@ impl Engine {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Names of volumes with this label that are in no container.
+    pub async fn loose_volumes(&self, label: &str) -> Result<Vec<String>, EngineError> {
+        let filters = HashMap::from([
+            ("dangling".to_owned(), vec!["true".to_owned()]),
+            ("label".to_owned(), vec![label.to_owned()]),
+        ]);
+        let options = ListVolumesOptions { filters: Some(filters) };
+        let listed = self.docker().await?.list_volumes(Some(options)).await;
+        let volumes = listed.doing("list volumes")?.volumes.unwrap_or_default();
+        Ok(volumes.into_iter().map(|it| it.name).collect())
     }
 
     /// What a container leaves that was removed without its volumes. Idempotent.

@@ -1,8 +1,9 @@
 //! What a pool finds when it comes back.
 
 use crate::house::{House, docker, gone, ready, spec};
-use slotmux_backend::{Backend, ExitKind, Phase};
+use slotmux_backend::{Backend, ExitKind, Phase, conformance::LIMIT};
 use std::time::Duration;
+use tokio::time::timeout;
 
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -130,4 +131,20 @@ async fn a_diagnosis_names_the_engine_the_server_and_the_image() {
     {
         assert!(text.contains(word), "{word}: {text}");
     }
+}
+
+/// As an engine leaves it that ends between a volume and its container.
+#[tokio::test]
+async fn a_volume_without_a_container_goes() {
+    let Some(house) = House::open("a loose volume") else { return };
+    let owner = format!("slotmux.owner={}", house.settings.owner);
+    docker(&["volume", "create", "--label", &owner]).unwrap();
+    let backend = house.backend();
+    backend.list("whatever").await.unwrap();
+    let gone = async {
+        while !house.leftovers().is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(LIMIT, gone).await.expect("it goes");
 }
