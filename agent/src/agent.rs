@@ -29,8 +29,9 @@ use rustix::{
 };
 use slotmux_docker::Engine;
 use std::{
-    fs::{self, File},
+    fs::{DirBuilder, File},
     io,
+    os::unix::fs::DirBuilderExt as _,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -144,8 +145,9 @@ impl Agent {
 
 /// Everything that needs no engine.
 fn open(settings: Settings) -> Result<Shared, StartError> {
+    // Other accounts of the machine neither list jobs nor look into them.
     for dir in [settings.dir.clone(), jobs_dir(&settings)] {
-        fs::create_dir_all(&dir).map_err(StartError::Dir)?;
+        DirBuilder::new().recursive(true).mode(0o711).create(&dir).map_err(StartError::Dir)?;
     }
     let lock = File::create(settings.dir.join("lock")).map_err(StartError::Dir)?;
     flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| StartError::Taken)?;

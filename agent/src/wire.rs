@@ -100,16 +100,25 @@ impl RunStudent {
                 }
             },
             share_network: fields.flag("share_network"),
-            socket_id: fields.text("socket_id")?,
+            socket_id: fields.socket_id()?,
             ssh: fields.flag("ssh"),
             run_as_root: fields.flag("run_as_root"),
         })
     }
 }
 
+/// Of what is read at all; which of them are good is for the job to say.
+const SOCKET_ID_BYTES_MAX: usize = 1_024;
+
 struct Fields(Vec<(Value, Value)>);
 
 impl Fields {
+    /// It is said back, as often as it was sent.
+    fn socket_id(&self) -> Result<String, BadMessage> {
+        let id = self.text("socket_id")?;
+        if id.len() > SOCKET_ID_BYTES_MAX { Err(BadMessage::Field("socket_id")) } else { Ok(id) }
+    }
+
     fn get(&self, name: &str) -> Option<&Value> {
         self.0.iter().find(|(key, _)| key.as_str() == Some(name)).map(|(_, value)| value)
     }

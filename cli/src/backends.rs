@@ -72,7 +72,7 @@ pub(crate) fn docker(choice: DockerChoice, state_dir: &Path) -> Result<DockerBac
     let (program, args_before) = server(choice.sandbox_server)?;
     let owner = match choice.owner {
         Some(owner) => owner,
-        None => kept_owner(state_dir).map_err(|error| {
+        None => kept_owner(state_dir, OWNER_FILE).map_err(|error| {
             let path = state_dir.join(OWNER_FILE);
             Fault::because(format!("keep the owner of containers in `{}`", path.display()), &error)
         })?,
@@ -118,8 +118,9 @@ fn server(named: Option<PathBuf>) -> Result<(PathBuf, Vec<OsString>), Fault> {
         .hint("`cargo static` builds one; or name one with --sandbox-server"))
 }
 
-fn kept_owner(state_dir: &Path) -> io::Result<String> {
-    let path = state_dir.join(OWNER_FILE);
+/// Drawn at the first start with this directory, so that nobody else has it.
+pub(crate) fn kept_owner(state_dir: &Path, file: &str) -> io::Result<String> {
+    let path = state_dir.join(file);
     match fs::read_to_string(&path) {
         Ok(owner) => return Ok(owner.trim().to_owned()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}

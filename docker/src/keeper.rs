@@ -24,6 +24,9 @@ const LAST_WORDS_BYTES: usize = 4 << 10;
 /// A server ends by itself at its time; one that does not is killed this much later.
 const EXPIRY_SLACK: Duration = Duration::from_mins(1);
 
+/// For what has ended to be removed, by an engine that is busy or away.
+const CLEAR_MAX: Duration = Duration::from_mins(10);
+
 /// How soon an engine that does not answer is asked again.
 const ASK_AGAIN_MIN: Duration = Duration::from_millis(100);
 const ASK_AGAIN_MAX: Duration = Duration::from_secs(5);
@@ -118,9 +121,8 @@ impl Keeper {
         let (stage, stage_seen) = watch::channel(first);
         let (stop_asked, stop) = watch::channel(None);
         let look = Arc::new(Notify::new());
-        if container.state != State::Running {
-            look.notify_one();
-        }
+        // It may have ended since it was seen.
+        look.notify_one();
         let id = container.id.clone();
         let held = Held { seen, id, stage: stage_seen, stop: stop_asked, look: look.clone() };
         (Self { engine, teller, container, stage, stop, look }, held)
@@ -133,7 +135,7 @@ impl Keeper {
             Life::Ended(ended) => {
                 let exit = self.exit(ended.as_ref()).await;
                 self.ended(exit).await;
-                self.clear().await
+                self.clear_in_the_end().await
             }
         };
         if let Err(error) = &removed {
@@ -255,6 +257,27 @@ impl Keeper {
             // Whoever removed it may have left what was in it.
             Some(volume) if !was_there => self.engine.remove_volume(volume).await,
             Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Nobody waits for it yet, and nobody else would do it.
+    async fn clear_in_the_end(&self) -> Result<(), EngineError> {
+        let deadline = Instant::now() + CLEAR_MAX;
+        let mut apart = ASK_AGAIN_MIN;
+        let mut asked = std::pin::pin!(asked(self.stop.clone()));
+        loop {
+            let error = match self.clear().await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            if Instant::now() > deadline {
+                return Err(error);
+            }
+            tokio::select! {
+                // Whoever waits now hears at once that it is still there.
+                _grace = &mut asked => return Err(error),
+                () = sleep(apart) => apart = (apart * 2).min(ASK_AGAIN_MAX),
+            }
         }
     }
 

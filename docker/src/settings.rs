@@ -185,9 +185,12 @@ impl Build {
 
 impl ContainerSettings {
     /// Whether the server starts as root and makes itself `user`: one that was drawn, for whom
-    /// nothing in the container is prepared.
+    /// nothing in the container is prepared. It takes capabilities that a profile may have dropped.
     pub(crate) fn becomes(&self, user: User) -> bool {
-        self.user.is_none() && user != User::ROOT
+        let takes = ["ALL", "CHOWN", "SETGID", "SETUID"];
+        let dropped = self.cap_drop.iter().map(|it| it.trim_start_matches("CAP_"));
+        let can = !dropped.into_iter().any(|it| takes.iter().any(|of| of.eq_ignore_ascii_case(it)));
+        can && self.user.is_none() && user != User::ROOT
     }
 
     pub fn new(image: impl Into<String>) -> Self {

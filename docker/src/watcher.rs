@@ -8,11 +8,18 @@
 use crate::{
     backend::Shared,
     causes::chain,
-    engine::{EngineError, News, NewsFeed, Selector},
+    engine::{EngineError, Listed, News, NewsFeed, Selector},
     names,
 };
-use std::{collections::HashSet, sync::Weak, time::Duration};
-use tokio::time::{sleep, timeout};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 /// A connection that died without a word is found out by this.
 const LOOK_EVERY: Duration = Duration::from_mins(1);
@@ -33,6 +40,7 @@ pub(crate) fn selector(owner: &str) -> Selector {
 /// To the end of the backend.
 pub(crate) async fn watch(shared: Weak<Shared>, mut feed: NewsFeed) {
     let mut again = None;
+    let mut chores = Chores::default();
     loop {
         let news = timeout(again.unwrap_or(LOOK_EVERY), feed.next()).await;
         let Some(shared) = shared.upgrade() else { return };
@@ -43,7 +51,7 @@ pub(crate) async fn watch(shared: Weak<Shared>, mut feed: NewsFeed) {
                 }
             }
             Ok(News::LookAgain) | Err(_) => {
-                again = (!look(&shared).await).then(|| {
+                again = (!look(&shared, &mut chores).await).then(|| {
                     again.map_or(LOOK_AGAIN_MIN, |it: Duration| (it * 2).min(LOOK_AGAIN_MAX))
                 });
             }
@@ -51,8 +59,30 @@ pub(crate) async fn watch(shared: Weak<Shared>, mut feed: NewsFeed) {
     }
 }
 
+/// What can wait is done beside the watching, one round at a time. It ends with the watcher.
+#[derive(Default)]
+struct Chores(JoinSet<()>);
+
+impl Chores {
+    fn start(&mut self, shared: &Arc<Shared>, outlived: Vec<Listed>) {
+        while self.0.try_join_next().is_some() {}
+        if !self.0.is_empty() {
+            return;
+        }
+        let shared = shared.clone();
+        self.0.spawn(async move {
+            for listed in &outlived {
+                shared.discard(listed).await;
+            }
+            if let Err(error) = sweep(&shared).await {
+                tracing::warn!(error = %chain(&error), "volumes not swept");
+            }
+        });
+    }
+}
+
 /// Whether the engine said what there is.
-async fn look(shared: &Shared) -> bool {
+async fn look(shared: &Arc<Shared>, chores: &mut Chores) -> bool {
     // Before the list: what was started since is not on it.
     let held = shared.all_held();
     let listed = match shared.engine.list(names::OWNER).await {
@@ -69,18 +99,11 @@ async fn look(shared: &Shared) -> bool {
             held.ask_to_look();
         }
     }
-    for listed in &listed {
-        if names::has_outlived(&listed.labels) && shared.held_by_id(&listed.id).is_none() {
-            shared.discard(listed).await;
-        }
-    }
-    match sweep(shared).await {
-        Ok(()) => true,
-        Err(error) => {
-            tracing::warn!(error = %chain(&error), "volumes not swept");
-            false
-        }
-    }
+    let outlived = listed.into_iter();
+    let outlived = outlived
+        .filter(|it| names::has_outlived(&it.labels) && shared.held_by_id(&it.id).is_none());
+    chores.start(shared, outlived.collect());
+    true
 }
 
 async fn sweep(shared: &Shared) -> Result<(), EngineError> {
@@ -93,10 +116,11 @@ async fn sweep(shared: &Shared) -> Result<(), EngineError> {
     let still: HashSet<String> = shared.engine.loose_volumes(&label).await?.into_iter().collect();
     for volume in loose.iter().filter(|volume| still.contains(*volume)) {
         tracing::warn!(volume, "a volume without a container");
-        match shared.engine.remove_volume(volume).await {
-            // Some container has it now.
-            Err(error) if error.is_conflict() => {}
-            other => other?,
+        // Some container may have it by now.
+        if let Err(error) = shared.engine.remove_volume(volume).await
+            && !error.is_conflict()
+        {
+            tracing::warn!(volume, error = %chain(&error), "volume not removed");
         }
     }
     Ok(())

@@ -388,8 +388,13 @@ impl Server {
 
     /// How slots could come to the server's own port.
     pub(crate) fn slots_at_the_door(&self) -> Slots {
-        let own_users = self.ground.uids.is_some() && !self.root.is_in_parts();
-        Slots::of(self.isolation, self.settings.network, own_users)
+        let in_parts = self.root.is_in_parts();
+        let own_users = self.ground.uids.is_some() && !in_parts;
+        match Slots::of(self.isolation, self.settings.network, own_users) {
+            // They may become any user of the image.
+            Slots::SharedUser { .. } if in_parts => Slots::AnyUser,
+            slots => slots,
+        }
     }
 
     pub(crate) fn slot(&self, index: SlotIndex) -> Option<&Arc<Slot>> {

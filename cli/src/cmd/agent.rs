@@ -1,6 +1,7 @@
 //! `slotmux agent`: one-shot graded jobs, a container each.
 
 use crate::{
+    backends::kept_owner,
     cmd::serving::{Api, listen},
     fault::Fault,
     settings::{Listen, default_state_dir},
@@ -20,6 +21,7 @@ use std::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+const OWNER_FILE: &str = "owner";
 const DEFAULT_LISTEN: &str = "127.0.0.1:8090";
 
 /// Run graded jobs in containers, one for each
@@ -73,9 +75,10 @@ pub(crate) struct Options {
     #[arg(long, env = "SLOTMUX_DOCKER_HOST", value_name = "URL")]
     docker_host: Option<String>,
 
-    /// Whose the containers are: another agent of this name takes them over
-    #[arg(long, env = "SLOTMUX_AGENT_OWNER", value_name = "NAME", default_value = "agent")]
-    owner: String,
+    /// Whose the containers are: another agent of this name takes them over, or removes them
+    /// [default: one that is drawn and kept in the directory]
+    #[arg(long, env = "SLOTMUX_AGENT_OWNER", value_name = "NAME")]
+    owner: Option<String>,
 
     /// Containers to have started ahead for each environment that is asked for
     #[arg(long, env = "SLOTMUX_WARM", value_name = "N", default_value_t = 1)]
@@ -148,7 +151,14 @@ fn settings(options: &Options) -> Result<Settings, Fault> {
         std::path::absolute(path)
             .map_err(|error| Fault::because(format!("find `{}`", path.display()), &error))
     };
-    let mut settings = Settings::new(options.owner.clone(), absolute(&dir)?);
+    let dir = absolute(&dir)?;
+    let owner = match &options.owner {
+        Some(owner) => owner.clone(),
+        None => kept_owner(&dir, OWNER_FILE).map_err(|error| {
+            Fault::because(format!("keep the owner of containers in `{}`", dir.display()), &error)
+        })?,
+    };
+    let mut settings = Settings::new(owner, dir);
     if let Some(tasks) = &options.tasks {
         if !tasks.is_dir() {
             return Err(Fault::usage(format!("--tasks: no directory `{}`", tasks.display())));
@@ -207,11 +217,11 @@ async fn run_agent(
     let concurrency = settings.concurrency;
     let agent =
         Agent::start(settings).await.map_err(|error| Fault::because("start the agent", &error))?;
-    let mut adopted = agent.take_adopted();
+    let adopted = agent.take_adopted();
     let door = backend.map(|backend| {
         tracing::info!(name = backend.friendly_name, concurrency, "serving a backend");
-        // Only one door can hear what they come to, and this one had them.
-        Door::open(agent.clone(), backend, std::mem::take(&mut adopted))
+        // Nobody knows any more which door a job came by: both hear of it, and one has no use for it.
+        Door::open(agent.clone(), backend, adopted.clone())
     });
     let api = listener.map(|listener| {
         let closing = CancellationToken::new();

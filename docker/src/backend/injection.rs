@@ -8,7 +8,15 @@ use crate::{
 };
 use futures_util::StreamExt as _;
 use slotmux_backend::LaunchSpec;
-use std::{fs, time::UNIX_EPOCH};
+use std::{
+    fs,
+    time::{Duration, UNIX_EPOCH},
+};
+use tokio::time::timeout;
+
+const LOOK_MAX: Duration = Duration::from_secs(10);
+/// Whoever the server's user is, he has to read it and to run it.
+const FOR_ALL: u32 = 0o005;
 
 /// Of an archive, and the first entry's header.
 const HEADER_BYTES: usize = 512;
@@ -23,7 +31,11 @@ struct Stamp {
 impl Shared {
     pub(super) async fn injection(&self, spec: &LaunchSpec) -> Result<Inject, LaunchError> {
         match self.settings.inject {
-            Inject::Best => Ok(*self.inject.get_or_try_init(|| self.try_bind(spec)).await?),
+            Inject::Best => {
+                // Outside: whoever waits in there is not to wait for another profile's image.
+                self.have_image(spec).await?;
+                Ok(*self.inject.get_or_try_init(|| self.try_bind(spec)).await?)
+            }
             named => Ok(named),
         }
     }
@@ -39,7 +51,7 @@ impl Shared {
             }
             Err(error) => return Err(error),
         };
-        let there = self.stamp_there(&id).await;
+        let there = timeout(LOOK_MAX, self.stamp_there(&id)).await.ok().flatten();
         self.engine.remove(&id).await?;
         let same = there.is_some() && there == self.stamp_here();
         tracing::debug!(?there, same, "looked at what the engine would mount");
@@ -64,7 +76,8 @@ impl Shared {
             head.extend_from_slice(&archive.next().await?.ok()?);
         }
         let header = tar::Header::from_byte_slice(&head[..HEADER_BYTES]);
-        header.entry_type().is_file().then_some(())?;
+        let is_for_all = header.mode().ok()? & FOR_ALL == FOR_ALL;
+        (header.entry_type().is_file() && is_for_all).then_some(())?;
         Some(Stamp { bytes: header.size().ok()?, modified_s: header.mtime().ok()? })
     }
 }

@@ -72,10 +72,11 @@ impl Shared {
             }
             Err(error) => {
                 let discarded = self.engine.remove(&id).await;
-                if let Err(error) = &discarded {
-                    tracing::error!(id, error = %chain(error), "container not removed");
+                if let Err(kept) = &discarded {
+                    tracing::error!(id, error = %chain(kept), "container not removed");
+                    return Err(BackendError::Unknown { doing, source: error.into() });
                 }
-                Err(error.into_backend_error(&doing, discarded.is_ok()))
+                Err(error.into_backend_error(&doing, true))
             }
         }
     }
@@ -156,6 +157,14 @@ impl Shared {
         })
     }
 
+    pub(super) async fn have_image(&self, spec: &LaunchSpec) -> Result<(), LaunchError> {
+        let container = self.settings.of_profile(&spec.labels.profile);
+        if container.build.is_some() || !self.engine.has_image(&container.image).await? {
+            self.images.have(&self.engine, container).await?;
+        }
+        Ok(())
+    }
+
     pub(super) async fn create_as(
         &self,
         spec: &LaunchSpec,
@@ -168,8 +177,11 @@ impl Shared {
         }
         match self.engine.create(&name, body.clone()).await {
             Ok(id) => Ok(id),
-            // Some other thing may be missing.
-            Err(missing) if missing.is_not_found() && missing.names(&container.image) => {
+            // Some other thing may be missing. The engine has names of its own for images.
+            Err(missing) if missing.is_not_found() => {
+                if self.engine.has_image(&container.image).await? {
+                    return Err(missing.into());
+                }
                 self.images.have(&self.engine, container).await?;
                 Ok(self.engine.create(&name, body).await?)
             }

@@ -16,19 +16,31 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::{sync::OnceCell, time::timeout};
+use tokio::time::{Instant, timeout};
 
 /// To answer or to refuse. Both take a fraction of a second.
 const TRIAL_MAX: Duration = Duration::from_mins(1);
 const LOOKS_APART: Duration = Duration::from_millis(20);
 const LAST_WORDS_BYTES: usize = 2 << 10;
 
+/// How long a refusal counts: the machine may have been out of something.
+const REFUSED_FOR: Duration = Duration::from_mins(5);
+
 /// What was found out, of each profile.
 #[derive(Debug, Default)]
-pub(super) struct Tried(Mutex<HashMap<ProfileName, Arc<OnceCell<bool>>>>);
+pub(super) struct Tried(Mutex<HashMap<ProfileName, Arc<Trial>>>);
+
+/// Held by whoever tries, so that it is done once for all who wait.
+type Trial = tokio::sync::Mutex<Option<Found>>;
+
+#[derive(Debug, Clone, Copy)]
+struct Found {
+    opens: bool,
+    when: Instant,
+}
 
 impl Tried {
-    fn of(&self, profile: &ProfileName) -> Arc<OnceCell<bool>> {
+    fn of(&self, profile: &ProfileName) -> Arc<Trial> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.entry(profile.clone()).or_default().clone()
     }
@@ -54,9 +66,16 @@ impl Shared {
             }
             Walls::Best => {}
         }
-        let tried = self.tried.of(&spec.labels.profile);
-        let opens = tried.get_or_try_init(|| self.try_namespaces(spec, inject)).await?;
-        Ok(*opens)
+        let trial = self.tried.of(&spec.labels.profile);
+        let mut found = trial.lock().await;
+        if let Some(Found { opens, when }) = *found
+            && (opens || when.elapsed() < REFUSED_FOR)
+        {
+            return Ok(opens);
+        }
+        let opens = self.try_namespaces(spec, inject).await?;
+        *found = Some(Found { opens, when: Instant::now() });
+        Ok(opens)
     }
 
     async fn try_namespaces(&self, spec: &LaunchSpec, inject: Inject) -> Result<bool, LaunchError> {

@@ -11,6 +11,7 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use std::{collections::VecDeque, fmt, pin::Pin, time::Duration};
+use tokio::time::{Instant, timeout_at};
 use tokio::{
     io::{AsyncWrite, sink},
     time::timeout,
@@ -18,6 +19,8 @@ use tokio::{
 
 /// The end of a log is asked for by lines; one has at least a byte.
 const LINES_MAX: usize = 1 << 20;
+/// For the end of a log: an engine that hangs over it must not keep a death from being told.
+const LOG_MAX: Duration = Duration::from_secs(10);
 
 /// For each piece that is left of what has ended.
 const REST_MAX: Duration = Duration::from_secs(2);
@@ -102,7 +105,9 @@ impl Engine {
         let docker = self.docker().await?;
         let mut log = std::pin::pin!(docker.logs(id, Some(options)));
         let mut tail = LogTail::new(bytes_max);
-        while let Some(output) = log.next().await {
+        let deadline = Instant::now() + LOG_MAX;
+        // What has come until then is better than nothing.
+        while let Ok(Some(output)) = timeout_at(deadline, log.next()).await {
             tail.push(output.doing("read the container's log")?.as_ref());
         }
         Ok(tail.text())

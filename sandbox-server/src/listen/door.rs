@@ -31,6 +31,8 @@ pub(crate) enum Slots {
     OwnUsers,
     /// As the server's user, behind walls or without any.
     SharedUser { walled: bool },
+    /// Slots take whatever user they like: the holder of any socket is looked for.
+    AnyUser,
 }
 
 impl Slots {
@@ -129,7 +131,7 @@ impl Keeper {
         });
         let mark = match slots {
             Slots::Apart | Slots::OwnUsers => None,
-            Slots::SharedUser { walled: true } => Some(Mark::of_walls()?),
+            Slots::SharedUser { walled: true } | Slots::AnyUser => Some(Mark::of_walls()?),
             Slots::SharedUser { walled: false } => Some(Mark::of_descent()),
         };
         let own_uid = rustix::process::geteuid().as_raw();
@@ -183,6 +185,7 @@ impl Keeper {
             // Also those of other servers of this machine.
             _ if uids::are_slots(found.uid) => Sight::Decided(Err(Refused::Slot)),
             Slots::SharedUser { .. } if found.uid == self.own_uid => Sight::HeldBy(found.inode),
+            Slots::AnyUser => Sight::HeldBy(found.inode),
             _ => Sight::Decided(Ok(())),
         }
     }
@@ -208,6 +211,14 @@ mod tests {
             (None, Network::On, true, shared(false)),
         ] {
             assert_eq!(Slots::of(isolation, network, own_users), slots, "{isolation} {network:?}");
+        }
+    }
+
+    #[test]
+    fn no_user_is_believed_where_slots_can_be_any() {
+        let keeper = Keeper { finder: None, slots: Slots::AnyUser, own_uid: 0, mark: None };
+        for uid in [0, 1_000, 65_534] {
+            assert_eq!(keeper.judge(Found { uid, inode: 7 }), Sight::HeldBy(7), "{uid}");
         }
     }
 

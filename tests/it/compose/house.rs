@@ -99,7 +99,6 @@ impl Project {
             .env("SLOTMUX_PORT", "0")
             .env("SLOTMUX_AGENT_PORT", "0")
             .env("SLOTMUX_AGENT_DIR", self.dir.path())
-            .env("SLOTMUX_AGENT_OWNER", &self.name)
             .env("SLOTMUX_TOKEN", super::TOKEN)
             .env("SLOTMUX_IMAGE", BASE)
             .env("SLOTMUX_CONTAINER_NETWORK", format!("{}-containers", self.name))

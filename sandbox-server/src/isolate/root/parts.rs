@@ -72,7 +72,9 @@ impl Parts<'_> {
             upper: self.home.join("upper").join(&name),
             work: self.home.join("work").join(&name),
         };
-        make_like(&changes.upper, below)?;
+        // As the slot that was forked had made it.
+        let newest = self.birth.image_layers.first().map(|it| it.dir.join(&name));
+        make_like(&changes.upper, newest.as_deref().filter(|it| it.is_dir()).unwrap_or(below))?;
         // Not one that another overlay has worked in.
         fs::DirBuilder::new().mode(0o700).create(&changes.work)?;
         let layers = self.birth.image_layers.iter();

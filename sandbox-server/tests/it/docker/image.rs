@@ -126,14 +126,14 @@ async fn forks_and_snapshots_have_the_image_as_it_was_changed() {
     let Some((container, target)) = served(&ROOT_SHIPPED, &[]).await else { return };
     let prepare =
         "mkdir /usr/lib/pkg /testbed; echo prepared > /testbed/f; rm -r /usr/share/base-files
-                   chown 1000 /testbed/f; rm /etc/hostname; echo kept > kept";
+                   chown 1000 /testbed/f /usr; rm /etc/hostname; echo kept > kept";
     target.output(0, prepare).await.unwrap();
     fork(&target, 0, 1).await;
-    let look = "cat /testbed/f kept; stat -c %u /testbed/f kept; ls -d /usr/lib/pkg /usr/share/base-files 2>&1 | wc -l
+    let look = "cat /testbed/f kept; stat -c %u /testbed/f kept /usr; ls -d /usr/lib/pkg /usr/share/base-files 2>&1 | wc -l
                 ls /usr/share/base-files 2> /dev/null | wc -l; id -u";
     for slot in [0, 1] {
         let seen = target.output(slot, look).await.unwrap();
-        assert_eq!(seen, "prepared\nkept\n1000\n0\n2\n0\n0", "slot_{slot}");
+        assert_eq!(seen, "prepared\nkept\n1000\n0\n1000\n2\n0\n0", "slot_{slot}");
     }
     target.output(1, "echo own >> /testbed/f; rmdir /usr/lib/pkg").await.unwrap();
     assert_eq!(
@@ -264,6 +264,12 @@ async fn networks_are_kept_from_the_containers_root_too() {
         let knock = "exec 3<> /dev/tcp/127.0.0.1/8080 && printf 'GET /health HTTP/1.0\\r\\n\\r\\n' >&3 && head -c 200 <&3";
         let knocked = target.bash(0, knock).await.unwrap();
         assert!(!knocked.output.contains("\"status\""), "{network}: {knocked:?}");
+        // It may become any user of the image, and is itself all the same.
+        let other = format!("setpriv --reuid 1000 --regid 1000 --clear-groups bash -c \"{knock}\"");
+        let knocked = target.bash(0, &other).await.unwrap();
+        assert!(!knocked.output.contains("\"status\""), "{network}: {knocked:?}");
+        let id = "setpriv --reuid 1000 --regid 1000 --clear-groups id -u";
+        assert_eq!(target.output(0, id).await.unwrap(), "1000");
         let interfaces = target.output(0, "cat /proc/net/dev | grep -c eth0; true").await.unwrap();
         assert_eq!(interfaces, if network == "on" { "1" } else { "0" });
         let raw =
