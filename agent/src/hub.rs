@@ -42,7 +42,7 @@ pub(crate) struct Hub {
 struct Enrolled {
     number: u64,
     who: Who,
-    /// Or it does not matter.
+    memory: Memory,
     out_of_memory_told: bool,
     died_told: bool,
     job: UnboundedSender<Event>,
@@ -65,9 +65,9 @@ impl Hub {
         memory: Memory,
         job: UnboundedSender<Event>,
     ) -> Enrolment {
-        let out_of_memory_told = memory == Memory::KernelEnds;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let enrolled = Enrolled { number, who, out_of_memory_told, died_told: false, job };
+        let enrolled =
+            Enrolled { number, who, memory, out_of_memory_told: false, died_told: false, job };
         self.lock().insert(id.clone(), enrolled);
         Enrolment { id, number, hub: self.clone() }
     }
@@ -88,6 +88,7 @@ impl Hub {
         }
         let code = event.attributes.get("exitCode").and_then(|it| it.parse().ok());
         let event = match (event.action.as_str(), code) {
+            ("oom", _) if it.memory == Memory::KernelEnds => Event::MemorySeen(it.who),
             ("oom", _) => Event::MemoryUp(it.who),
             (_, Some(code)) => Event::Died(it.who, code),
             (_, None) => Event::MayHaveEnded(it.who),

@@ -25,6 +25,7 @@ use tokio::{
 const LOOK_EVERY: Duration = Duration::from_mins(1);
 /// How long a volume is seen in no container before it is debris: its container is made right after it.
 const LOOSE_FOR: Duration = Duration::from_secs(2);
+const SWEEPS_MAX: usize = 5;
 /// After a look that failed; twice as long after each more.
 const LOOK_AGAIN_MIN: Duration = Duration::from_millis(500);
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(8);
@@ -74,8 +75,15 @@ impl Chores {
             for listed in &outlived {
                 shared.discard(listed).await;
             }
-            if let Err(error) = sweep(&shared).await {
-                tracing::warn!(error = %chain(&error), "volumes not swept");
+            // An engine that has just come back may not be quite there.
+            for _ in 0..SWEEPS_MAX {
+                match sweep(&shared).await {
+                    Ok(()) => break,
+                    Err(error) => {
+                        tracing::warn!(error = %chain(&error), "volumes not swept");
+                        sleep(LOOSE_FOR).await;
+                    }
+                }
             }
         });
     }

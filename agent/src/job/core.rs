@@ -61,6 +61,10 @@ pub(crate) struct Job {
     ssh_told: bool,
     end: Option<End>,
     recovering: bool,
+    /// Something in the main container was ended for memory.
+    memory_was_short: bool,
+    /// Whether news of that are waited for.
+    doubting: bool,
     decided: Option<Conclusion>,
     answered: bool,
     over: bool,
@@ -119,6 +123,8 @@ impl Job {
             ssh_told: false,
             end: None,
             recovering: false,
+            memory_was_short: false,
+            doubting: false,
             decided: None,
             answered: false,
             over: false,
@@ -159,6 +165,7 @@ impl Job {
             Event::TimeUp(clock) => self.time_up(clock, &mut out),
             Event::CpuUp(who) => self.marked(who, Mark::Timeout, &mut out),
             Event::MemoryUp(who) => self.marked(who, Mark::Overflow, &mut out),
+            Event::MemorySeen(who) => self.memory_seen(who, &mut out),
             Event::KillAsked => self.marked(Who::Main, Mark::Killed, &mut out),
         }
         self.settle(&mut out);

@@ -13,6 +13,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A container that has ended has said what it had to say by this.
 const DRAIN: Duration = Duration::from_secs(5);
 
+/// The engine hears of a lack of memory and of an end by two ways, which may overtake each other.
+const DOUBT: Duration = Duration::from_millis(250);
+
+/// The exit code of what SIGKILL has ended.
+const KILLED: i64 = 137;
+
 impl Job {
     pub(super) fn crash(&mut self, text: impl Into<String>, by: CausedBy, out: &mut Vec<Effect>) {
         self.decide(Conclusion::Failed(Failure { text: text.into(), caused_by: by }), out);
@@ -76,7 +82,30 @@ impl Job {
             }
             return;
         }
+        if self.is_in_doubt() {
+            if !self.doubting {
+                self.doubting = true;
+                out.push(Effect::SetClock(Clock::Doubt, DOUBT));
+            }
+            return;
+        }
         self.conclude(out);
+    }
+
+    /// It was killed, not by us, and nobody has said yet what for.
+    fn is_in_doubt(&self) -> bool {
+        let is_killed =
+            matches!(self.end, Some(End::Exited { code: KILLED, out_of_memory: false }));
+        is_killed && !self.memory_was_short && self.result.is_none() && self.decided.is_none()
+    }
+
+    pub(super) fn memory_seen(&mut self, who: Who, out: &mut Vec<Effect>) {
+        if who == Who::Main {
+            self.memory_was_short = true;
+            if self.doubting {
+                self.conclude(out);
+            }
+        }
     }
 
     pub(super) fn recovered(&mut self, result: Option<Value>, out: &mut Vec<Effect>) {
@@ -91,6 +120,9 @@ impl Job {
             return;
         }
         let result = self.result.take();
+        if let Some(End::Exited { code: KILLED, out_of_memory }) = &mut self.end {
+            *out_of_memory |= self.memory_was_short;
+        }
         let memory = matches!(self.end, Some(End::Exited { out_of_memory: true, .. }));
         let conclusion = match result {
             None if memory && self.plan.speaks => Conclusion::Marked(Mark::Overflow),
@@ -112,7 +144,8 @@ impl Job {
             }
             Clock::Hard(who) => self.marked(who, Mark::Timeout, out),
             Clock::Settle if self.result.is_none() => {}
-            Clock::Leave | Clock::Settle => self.conclude(out),
+            Clock::Doubt if self.end.is_none() => {}
+            Clock::Leave | Clock::Settle | Clock::Doubt => self.conclude(out),
             Clock::Drain if self.end.is_some() => self.conclude(out),
             Clock::Launch | Clock::Drain => {}
             Clock::Look => self.look(Who::Main, out),

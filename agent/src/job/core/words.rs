@@ -49,6 +49,8 @@ pub(crate) enum Event {
     TimeUp(Clock),
     CpuUp(Who),
     MemoryUp(Who),
+    /// The kernel has ended something in there for memory, maybe not all of it.
+    MemorySeen(Who),
     KillAsked,
 }
 
@@ -85,6 +87,8 @@ pub(crate) enum Clock {
     Settle,
     /// From the container's end to that of its stream.
     Drain,
+    /// From an end by SIGKILL to the news that it was for memory, which may come after it.
+    Doubt,
     /// From the end of the stream to that of the container.
     Look,
     Reattach,
