@@ -135,6 +135,34 @@ fn a_result_is_told_when_no_process_is_left_and_the_last_one_counts() {
 }
 
 #[test]
+fn a_kill_is_for_memory_whichever_news_comes_first() {
+    let killed = || [Event::StreamEnded(StreamEnd::Ended), Event::Ended(Who::Main, exited(137))];
+    let seen = || Event::MemorySeen(Who::Main);
+
+    let mut job = running();
+    let effects = told(&mut job, killed());
+    assert_eq!(answer(&effects), None, "{effects:?}");
+    assert!(effects.iter().any(|it| matches!(it, Effect::SetClock(Clock::Doubt, _))));
+    assert_eq!(marked(&told(&mut job, [seen(), Event::Removed(Who::Main)])), Some(Mark::Overflow));
+
+    let mut job = running();
+    job.apply(seen());
+    let effects = told(&mut job, killed().into_iter().chain([Event::Removed(Who::Main)]));
+    assert_eq!(marked(&effects), Some(Mark::Overflow));
+
+    let mut job = running();
+    job.apply(seen());
+    job.apply(Event::StreamEnded(StreamEnd::Ended));
+    let effects = told(&mut job, [Event::Ended(Who::Main, exited(1)), Event::Removed(Who::Main)]);
+    assert!(matches!(answer(&effects), Some(Conclusion::Ended { .. })), "it went on without it");
+
+    let mut job = running();
+    told(&mut job, killed());
+    let effects = told(&mut job, [Event::TimeUp(Clock::Doubt), Event::Removed(Who::Main)]);
+    assert!(matches!(answer(&effects), Some(Conclusion::Ended { .. })), "nobody said so");
+}
+
+#[test]
 fn one_mark_overrides_another_until_it_was_told() {
     let mut job = running();
     let effects = told(
