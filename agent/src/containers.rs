@@ -139,6 +139,10 @@ impl House {
             .to_owned(),
         );
         host.security_opt = Some(vec!["no-new-privileges".to_owned()]);
+        // It stands still then, and the engine says so: of one that the kernel has ended at once it
+        // may never hear why.
+        let stands_still = self.cgroup == CgroupVersion::V1 && order.limits.memory_bytes > 0;
+        host.oom_kill_disable = stands_still.then_some(true);
         let mut body = self.body(ticket, &order.image, host);
         body.cmd = (!order.command.is_empty()).then(|| order.command.clone());
         // The command is all that runs, whatever the image would have run before it.

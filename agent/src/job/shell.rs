@@ -177,9 +177,9 @@ impl Shell {
     }
 
     fn made(&mut self, who: Who, id: String) {
-        let memory = match (&self.work.kind, self.work.house.cgroup) {
-            (Kind::Graded(_), CgroupVersion::V1) => Memory::WeEnd,
-            (Kind::Graded(_), CgroupVersion::V2) | (Kind::Plain(_), _) => Memory::KernelEnds,
+        let memory = match self.work.house.cgroup {
+            CgroupVersion::V1 => Memory::WeEnd,
+            CgroupVersion::V2 => Memory::KernelEnds,
         };
         let enrolment = self.shared.hub.enrol(id.clone(), who, memory, self.hub_news.clone());
         self.enrolments.insert(who, enrolment);
