@@ -32,6 +32,26 @@ pub(crate) fn of_unasked(ended: Option<&Ended>, log: &str) -> Exit {
     Exit { kind, reason }
 }
 
+/// Killed, in a container that has a memory limit, and by nobody whom the engine knows. An engine does
+/// not hear of every lack of memory: where the container is gone as soon, the news is lost.
+pub(crate) fn presumed_out_of_memory(log: &str) -> Exit {
+    let mut reason =
+        "container was killed by signal 9, most likely for memory: it has a limit, and \
+                      nobody asked the engine to kill it"
+            .to_owned();
+    let words = last_lines(log);
+    if !words.is_empty() {
+        // Writing to a string never fails.
+        let _ = write!(reason, "; it last said: {words}");
+    }
+    Exit { kind: ExitKind::OutOfMemory, reason }
+}
+
+/// Whether that is what it looks like, unless somebody asked for it.
+pub(crate) fn may_be_memory(ended: &Ended) -> bool {
+    kind(ended) == ExitKind::Signal(SIGNAL_KILL)
+}
+
 pub(crate) fn of_asked() -> Exit {
     Exit { kind: ExitKind::Stopped, reason: "container was stopped".to_owned() }
 }

@@ -12,7 +12,13 @@ use crate::{
 };
 use slotmux_backend::{Address, Exit, Fact, Phase, Seen, Teller};
 use slotmux_protocol::ContainerId;
-use std::{sync::Arc, time::Duration, time::SystemTime};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, sleep, sleep_until},
@@ -51,6 +57,8 @@ pub(crate) struct Held {
     /// The grace of the stop that was asked for.
     stop: watch::Sender<Option<Duration>>,
     look: Arc<Notify>,
+    /// Whether the engine was asked to kill it, by whomever.
+    killed: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -61,6 +69,7 @@ pub(crate) struct Keeper {
     stage: watch::Sender<Stage>,
     stop: watch::Receiver<Option<Duration>>,
     look: Arc<Notify>,
+    killed: Arc<AtomicBool>,
 }
 
 impl Held {
@@ -71,6 +80,11 @@ impl Held {
     /// It may have ended.
     pub(crate) fn ask_to_look(&self) {
         self.look.notify_one();
+    }
+
+    /// Somebody has asked the engine for it.
+    pub(crate) fn was_killed(&self) {
+        self.killed.store(true, Ordering::Relaxed);
     }
 
     /// `None`: it ended already.
@@ -124,8 +138,16 @@ impl Keeper {
         // It may have ended since it was seen.
         look.notify_one();
         let id = container.id.clone();
-        let held = Held { seen, id, stage: stage_seen, stop: stop_asked, look: look.clone() };
-        (Self { engine, teller, container, stage, stop, look }, held)
+        let killed = Arc::<AtomicBool>::default();
+        let held = Held {
+            seen,
+            id,
+            stage: stage_seen,
+            stop: stop_asked,
+            look: look.clone(),
+            killed: killed.clone(),
+        };
+        (Self { engine, teller, container, stage, stop, look, killed }, held)
     }
 
     /// To the end of the container. `forget` is called when its name is free again.
@@ -293,7 +315,14 @@ impl Keeper {
             Some(_) => self.engine.log_end(&self.container.id, LAST_WORDS_BYTES).await,
             None => Ok(String::new()),
         };
-        exit::of_unasked(ended, &log.unwrap_or_default())
+        let log = log.unwrap_or_default();
+        let unasked = self.container.has_memory_limit && !self.killed.load(Ordering::Relaxed);
+        match ended {
+            Some(ended) if unasked && exit::may_be_memory(ended) => {
+                exit::presumed_out_of_memory(&log)
+            }
+            _ => exit::of_unasked(ended, &log),
+        }
     }
 }
 

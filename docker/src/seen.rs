@@ -15,6 +15,7 @@ pub(crate) struct Container {
     pub(crate) marks: Marks,
     pub(crate) id: String,
     pub(crate) state: State,
+    pub(crate) has_memory_limit: bool,
     /// Its own, in which the server and the slots' files are.
     pub(crate) volume: Option<String>,
     /// `None`: it is on no network. So it is when it has ended.
@@ -31,7 +32,8 @@ impl Container {
         let address = authority(&settings.reach, &found)
             .map(|authority| Address { authority, token: token.to_owned() });
         let volume = found.volumes.get(DIR).cloned();
-        Some(Self { marks, id: found.id, state: found.state, volume, address })
+        let has_memory_limit = settings.of_profile(&marks.labels.profile).memory_bytes_max > 0;
+        Some(Self { marks, has_memory_limit, id: found.id, state: found.state, volume, address })
     }
 }
 

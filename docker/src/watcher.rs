@@ -34,7 +34,7 @@ pub(crate) fn selector(owner: &str) -> Selector {
     Selector {
         label: names::OWNER.to_owned(),
         value: owner.to_owned(),
-        actions: &["die", "destroy"],
+        actions: &["kill", "die", "destroy"],
     }
 }
 
@@ -46,11 +46,11 @@ pub(crate) async fn watch(shared: Weak<Shared>, mut feed: NewsFeed) {
         let news = timeout(again.unwrap_or(LOOK_EVERY), feed.next()).await;
         let Some(shared) = shared.upgrade() else { return };
         match news {
-            Ok(News::Event(event)) => {
-                if let Some(held) = shared.held_by_id(&event.id) {
-                    held.ask_to_look();
-                }
-            }
+            Ok(News::Event(event)) => match shared.held_by_id(&event.id) {
+                Some(held) if event.action == "kill" => held.was_killed(),
+                Some(held) => held.ask_to_look(),
+                None => {}
+            },
             Ok(News::LookAgain) | Err(_) => {
                 again = (!look(&shared, &mut chores).await).then(|| {
                     again.map_or(LOOK_AGAIN_MIN, |it: Duration| (it * 2).min(LOOK_AGAIN_MAX))

@@ -1,6 +1,6 @@
 //! What goes wrong is said at once, and by its name.
 
-use crate::house::{House, docker, end_of, spec};
+use crate::house::{House, docker, end_of, gone, ready, spec};
 use slotmux_backend::{Backend, BackendError, ExitKind, conformance::LIMIT};
 use slotmux_docker::{DockerBackend, DockerSettings, Ports, Pull, Reach};
 use slotmux_protocol::Isolation;
@@ -124,6 +124,21 @@ async fn an_engine_that_is_down_is_unavailable_and_names_its_address() {
     let (error, text) = failure(&DockerBackend::new(settings).unwrap()).await;
     assert!(matches!(error, BackendError::Refused { .. }), "{text}");
     assert!(text.contains("not reached by ssh") && text.contains("unix://"), "{text}");
+}
+
+/// An engine may miss a kill for memory, so one that nobody has asked for counts as that.
+#[tokio::test]
+async fn a_kill_that_somebody_asked_for_is_not_taken_for_one_for_memory() {
+    let Some(mut house) = House::open("killed within memory") else { return };
+    house.settings.default.memory_bytes_max = 256 << 20;
+    let backend = house.backend();
+    let mut facts = backend.facts();
+    backend.launch(spec("one")).await.unwrap();
+    ready(&mut facts).await;
+    docker(&["kill", &house.id(&spec("one").container)]).unwrap();
+    let exit = gone(&mut facts).await;
+    assert_eq!(exit.kind, ExitKind::Signal(9), "{}", exit.reason);
+    backend.stop(&spec("one").container, LIMIT).await.unwrap();
 }
 
 #[tokio::test]
