@@ -23,6 +23,9 @@ const LOOK_EVERY: Duration = Duration::from_mins(1);
 const LOOK_AGAIN_MIN: Duration = Duration::from_millis(200);
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(5);
 
+/// What a container has said is heard by this.
+const HEARD_AFTER: Duration = Duration::from_millis(400);
+
 /// Who ends a container that is out of memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Memory {
@@ -93,8 +96,17 @@ impl Hub {
             (_, Some(code)) => Event::Died(it.who, code),
             (_, None) => Event::MayHaveEnded(it.who),
         };
+        let job = it.job.clone();
+        if matches!(event, Event::MemoryUp(_)) {
+            // It stands still. What it said before is on its way, and came first.
+            tokio::spawn(async move {
+                tokio::time::sleep(HEARD_AFTER).await;
+                let _ = job.send(event);
+            });
+            return;
+        }
         // A job that is over listens no more.
-        let _ = it.job.send(event);
+        let _ = job.send(event);
     }
 
     /// Whether the engine said what there is.
