@@ -3,58 +3,9 @@
 use bytes::Bytes;
 use rmpv::Value;
 use slotmux_protocol::{CausedBy, Ended};
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
-/// INGInious's words for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Verdict {
-    /// Somebody asked for its end.
-    Killed,
-    /// It could not be run, or did not say what it should have said.
-    Crash,
-    /// It needed more memory than it may.
-    Overflow,
-    /// It needed more time than it may.
-    Timeout,
-    Success,
-    Failed,
-    /// The grading script itself failed.
-    Error,
-}
-
-impl Verdict {
-    pub const ALL: [Self; 7] = [
-        Self::Killed,
-        Self::Crash,
-        Self::Overflow,
-        Self::Timeout,
-        Self::Success,
-        Self::Failed,
-        Self::Error,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Killed => "killed",
-            Self::Crash => "crash",
-            Self::Overflow => "overflow",
-            Self::Timeout => "timeout",
-            Self::Success => "success",
-            Self::Failed => "failed",
-            Self::Error => "error",
-        }
-    }
-
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|it| it.as_str() == text)
-    }
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
+pub use slotmux_protocol::job::Verdict;
 
 /// The one answer to a job.
 #[derive(Debug, Clone, PartialEq)]

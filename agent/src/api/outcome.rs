@@ -5,7 +5,7 @@ use crate::{GradedDone, JobDone, JobUsage, Output, PlainDone, Verdict};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use slotmux_protocol::{
     CausedBy, Ended, JobName,
-    job::{GradedResult, JobOutput, JobResult, JobUsed, PlainResult, Verdict as Word},
+    job::{GradedResult, JobOutput, JobResult, JobUsed, PlainResult},
 };
 use std::time::Duration;
 
@@ -22,9 +22,9 @@ pub(super) fn result(job_id: JobName, done: &JobDone) -> JobResult {
 }
 
 /// In a few words: INGInious's, or how the command ended; and whose fault it was.
-pub(super) fn summary(done: &JobDone) -> (Option<Word>, Option<Ended>, CausedBy) {
+pub(super) fn summary(done: &JobDone) -> (Option<Verdict>, Option<Ended>, CausedBy) {
     match done {
-        JobDone::Graded(done) => (Some(word(done.verdict)), None, done.caused_by),
+        JobDone::Graded(done) => (Some(done.verdict), None, done.caused_by),
         JobDone::Plain(done) => (None, Some(done.ended), done.caused_by),
     }
 }
@@ -63,7 +63,7 @@ fn weight(value: &rmpv::Value) -> usize {
 
 fn graded(done: &GradedDone) -> GradedResult {
     GradedResult {
-        result: word(done.verdict),
+        result: done.verdict,
         text: done.text.clone(),
         grade: done.grade,
         problems: unpack_map(&done.problems),
@@ -94,16 +94,4 @@ fn plain(done: &PlainDone) -> PlainResult {
 fn used(usage: &JobUsage) -> JobUsed {
     let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     JobUsed { wall_us: micros(usage.wall), cpu_us: usage.cpu.map(micros) }
-}
-
-fn word(verdict: Verdict) -> Word {
-    match verdict {
-        Verdict::Killed => Word::Killed,
-        Verdict::Crash => Word::Crash,
-        Verdict::Overflow => Word::Overflow,
-        Verdict::Timeout => Word::Timeout,
-        Verdict::Success => Word::Success,
-        Verdict::Failed => Word::Failed,
-        Verdict::Error => Word::Error,
-    }
 }

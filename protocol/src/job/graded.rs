@@ -4,6 +4,7 @@ use super::JobUsed;
 use crate::CausedBy;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::fmt;
 
 #[cfg(feature = "openapi")]
 use utoipa::ToSchema;
@@ -76,6 +77,41 @@ pub enum Verdict {
     Failed,
     /// The grading script itself failed.
     Error,
+}
+
+impl Verdict {
+    pub const ALL: [Self; 7] = [
+        Self::Killed,
+        Self::Crash,
+        Self::Overflow,
+        Self::Timeout,
+        Self::Success,
+        Self::Failed,
+        Self::Error,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Killed => "killed",
+            Self::Crash => "crash",
+            Self::Overflow => "overflow",
+            Self::Timeout => "timeout",
+            Self::Success => "success",
+            Self::Failed => "failed",
+            Self::Error => "error",
+        }
+    }
+
+    /// `None`: it is none of them.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.as_str() == text)
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
