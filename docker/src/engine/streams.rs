@@ -1,10 +1,7 @@
 //! What containers print: attached to while they run, or read back from their logs.
 
-use super::{Engine, EngineError, State, error::Doing};
-use bollard::{
-    container::LogOutput,
-    query_parameters::{AttachContainerOptions, LogsOptions},
-};
+use super::{Engine, EngineError, State, error::Doing, talk::Hear};
+use bollard::query_parameters::LogsOptions;
 use bytes::Bytes;
 use futures_util::{
     StreamExt,
@@ -59,34 +56,18 @@ impl Engine {
         if self.has_ended(id).await? {
             return Ok(Attached { output: stream::empty().boxed(), input: Box::pin(sink()) });
         }
-        let options = AttachContainerOptions {
-            stream: true,
-            stdin: true,
-            stdout: true,
-            stderr: true,
-            ..Default::default()
-        };
-        let attached = self.docker().await?.attach_container(id, Some(options)).await;
-        let attached = attached.doing("attach to the container")?;
-        let output = attached.output.filter_map(async |output| match output {
-            Ok(LogOutput::StdIn { .. }) => None,
-            Ok(LogOutput::StdErr { message }) => Some(Ok(Piece::Stderr(message))),
-            Ok(LogOutput::StdOut { message } | LogOutput::Console { message }) => {
-                Some(Ok(Piece::Stdout(message)))
-            }
-            Err(error) => Some(Err(error).doing("read what the container prints")),
-        });
+        let Attached { output, input } = self.talk(id, Hear::StdoutAndStderr).await?;
         let output = if self.has_ended(id).await? {
             // Perhaps before the engine had us attached: what there is comes now, or never.
-            let rest = stream::unfold(output.boxed(), async |mut output| {
+            let rest = stream::unfold(output, async |mut output| {
                 let piece = timeout(REST_MAX, output.next()).await.ok()??;
                 Some((piece, output))
             });
             rest.boxed()
         } else {
-            output.boxed()
+            output
         };
-        Ok(Attached { output, input: attached.input })
+        Ok(Attached { output, input })
     }
 
     async fn has_ended(&self, id: &str) -> Result<bool, EngineError> {
