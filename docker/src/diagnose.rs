@@ -28,9 +28,12 @@ pub(crate) async fn look(engine: &Engine, settings: &DockerSettings) -> Diagnosi
     }
     findings.push(program(&settings.program, info.as_ref()));
     if let Some(info) = &info {
-        let named = settings.profiles.iter().map(|(name, container)| (name.as_str(), container));
-        for (name, container) in std::iter::once(("default", &settings.default)).chain(named) {
-            profile(engine, info, name, container, &mut findings).await;
+        for (name, container) in &settings.profiles {
+            profile(engine, info, name.as_str(), container, &mut findings).await;
+        }
+        // Where every profile is named, nothing is made of it.
+        if settings.profiles.is_empty() {
+            profile(engine, info, "default", &settings.default, &mut findings).await;
         }
     }
     Diagnosis {

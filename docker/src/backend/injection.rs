@@ -33,7 +33,9 @@ impl Shared {
         match self.settings.inject {
             Inject::Best => {
                 // Outside: whoever waits in there is not to wait for another profile's image.
-                self.have_image(spec).await?;
+                if self.inject.get().is_none() {
+                    self.have_image(spec).await?;
+                }
                 Ok(*self.inject.get_or_try_init(|| self.try_bind(spec)).await?)
             }
             named => Ok(named),

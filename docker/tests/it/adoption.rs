@@ -2,6 +2,7 @@
 
 use crate::house::{House, docker, gone, ready, spec};
 use slotmux_backend::{Backend, ExitKind, Phase, conformance::LIMIT};
+use slotmux_docker::ContainerSettings;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -131,6 +132,17 @@ async fn a_diagnosis_names_the_engine_the_server_and_the_image() {
     {
         assert!(text.contains(word), "{word}: {text}");
     }
+}
+
+#[tokio::test]
+async fn a_diagnosis_looks_at_what_is_used_and_at_nothing_else() {
+    let Some(mut house) = House::open("a diagnosis of profiles") else { return };
+    let container = std::mem::replace(&mut house.settings.default, ContainerSettings::new("none"));
+    let name = spec("one").labels.profile;
+    house.settings.profiles.insert(name.clone(), container);
+    let text = house.backend().diagnose().await.findings.join("\n");
+    assert!(text.contains(&format!("profile `{name}`")), "{text}");
+    assert!(!text.contains("`none`"), "{text}");
 }
 
 /// As an engine leaves it that ends between a volume and its container.
