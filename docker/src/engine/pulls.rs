@@ -5,6 +5,7 @@ use super::{
     credentials::{self, Credentials},
     error::Doing,
 };
+use crate::causes::chain;
 use bollard::{models::CreateImageInfo, query_parameters::CreateImageOptions};
 use futures_util::StreamExt;
 use std::{collections::HashMap, time::Duration};
@@ -30,13 +31,15 @@ pub enum PullTrouble {
 }
 
 impl Engine {
-    /// Returns when it is there.
+    /// Returns when it is there. Credentials that cannot be read are missed only by a registry that
+    /// asks for some.
     pub async fn pull(&self, image: &str) -> Result<(), EngineError> {
         let doing = format!("pull image `{image}`");
-        let credentials = match self.credentials(image).await {
-            Ok(credentials) => credentials.map(Credentials::for_engine),
-            Err(source) => {
-                return Err(EngineError { doing, fault: Fault::Credentials(source) });
+        let (credentials, unread) = match self.credentials(image).await {
+            Ok(credentials) => (credentials.map(Credentials::for_engine), None),
+            Err(error) => {
+                tracing::warn!(image, error = %chain(&error), "pulling without credentials");
+                (None, Some(error))
             }
         };
         let options =
@@ -45,7 +48,19 @@ impl Engine {
         let mut news = docker.create_image(Some(options), None, credentials).boxed();
         let mut progress = Progress::default();
         while let Some(news) = news.next().await {
-            progress.hear(image, news.doing(&doing)?);
+            let error = match news.doing(&doing) {
+                Ok(news) => {
+                    progress.hear(image, news);
+                    continue;
+                }
+                Err(error) => error,
+            };
+            return Err(match unread {
+                Some(source) if error.pull_trouble() == PullTrouble::Denied => {
+                    EngineError { doing, fault: Fault::Credentials(source) }
+                }
+                _ => error,
+            });
         }
         Ok(())
     }

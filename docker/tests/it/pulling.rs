@@ -3,7 +3,7 @@
 use crate::{
     failures::chain,
     house::{House, docker, ready, spec},
-    registry::{PASSWORD, Registry, secret},
+    registry::{For, PASSWORD, Registry, secret},
 };
 use slotmux_backend::{Backend, BackendError, conformance::LIMIT};
 use std::{fs, time::Duration};
@@ -19,14 +19,14 @@ struct Site {
 }
 
 impl Site {
-    async fn new(test: &str) -> Option<Self> {
+    async fn new(test: &str, whom: For) -> Option<Self> {
         let mut house = House::open(test)?;
         let machine = match std::env::consts::ARCH {
             "x86_64" => "amd64",
             "aarch64" => "arm64",
             other => other,
         };
-        let registry = Registry::open(machine).await;
+        let registry = Registry::open(machine, whom).await;
         let config = tempfile::tempdir().unwrap();
         house.settings.config_dir = Some(config.path().to_owned());
         house.settings.default.image = registry.image("there");
@@ -64,14 +64,24 @@ impl Site {
 
 #[tokio::test]
 async fn a_password_that_the_cli_has_kept_opens_a_registry() {
-    let Some(site) = Site::new("a private registry").await else { return };
+    let Some(site) = Site::new("a private registry", For::ThePassword).await else { return };
     site.log_in(PASSWORD);
+    site.serves().await;
+}
+
+/// As a desktop leaves it in a configuration that a server has got.
+#[tokio::test]
+async fn a_helper_that_is_not_there_does_not_keep_what_is_for_all() {
+    let Some(site) = Site::new("a public registry", For::All).await else { return };
+    site.configure(r#"{"credsStore": "slotmux-none-such"}"#);
     site.serves().await;
 }
 
 #[tokio::test]
 async fn what_a_registry_refuses_is_told_by_its_reason() {
-    let Some(mut site) = Site::new("refusals of a registry").await else { return };
+    let Some(mut site) = Site::new("refusals of a registry", For::ThePassword).await else {
+        return;
+    };
     let (error, text) = site.failure().await;
     assert!(matches!(error, BackendError::Refused { .. }), "{text}");
     assert!(text.contains("denies it, and Docker's configuration has no credentials"), "{text}");

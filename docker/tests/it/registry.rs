@@ -1,4 +1,4 @@
-//! A registry on loopback with one image in it, for those who have the password.
+//! A registry on loopback with one image in it, for those who have the password or for all.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -15,6 +15,12 @@ const USER: &str = "someone";
 /// In base64 it has both of the characters in which alphabets differ.
 pub(crate) const PASSWORD: &str = "~~~???>>>";
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum For {
+    All,
+    ThePassword,
+}
+
 pub(crate) struct Registry {
     host: String,
     porter: AbortHandle,
@@ -22,7 +28,7 @@ pub(crate) struct Registry {
 
 impl Registry {
     /// With `team/image:there`, and `team/image:elsewhere` for another kind of machine.
-    pub(crate) async fn open(machine: &str) -> Self {
+    pub(crate) async fn open(machine: &str, whom: For) -> Self {
         let files = Arc::new(files(machine));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let host = listener.local_addr().unwrap().to_string();
@@ -31,7 +37,7 @@ impl Registry {
                 let (stream, _) = listener.accept().await.unwrap();
                 let files = files.clone();
                 let serve = service_fn(move |request| {
-                    let answer = answer(&files, &request);
+                    let answer = answer(&files, whom, &request);
                     async { Ok::<_, Infallible>(answer) }
                 });
                 // An engine may go away in the middle.
@@ -64,12 +70,13 @@ pub(crate) fn secret(password: &str) -> String {
 
 type Files = HashMap<String, (&'static str, String)>;
 
-fn answer(files: &Files, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+fn answer(files: &Files, whom: For, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let wanted = format!("Basic {}", secret(PASSWORD));
     let empty = Full::new(Bytes::new());
     let answer = Response::builder().header("Docker-Distribution-Api-Version", "registry/2.0");
     let given = request.headers().get("authorization");
-    let answer = if given.is_none_or(|given| given.as_bytes() != wanted.as_bytes()) {
+    let has_it = given.is_some_and(|given| given.as_bytes() == wanted.as_bytes());
+    let answer = if whom == For::ThePassword && !has_it {
         let refused = answer.status(StatusCode::UNAUTHORIZED);
         refused.header("WWW-Authenticate", "Basic realm=\"test\"").body(empty)
     } else if request.uri().path() == "/v2/" {
